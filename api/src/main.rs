@@ -1,0 +1,2 @@
+//! gemba
+fn main() {}

@@ -1,0 +1,342 @@
+//! The journal's one writer: a thread that commits whatever is queued, with one sync for all shards.
+//!
+//! Promises: no timer; what comes during a commit forms the next, so batches grow with the load. After an error the
+//! segment is opened again and each append is answered by what is found there, so an answer is never a guess.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
+    thread::{Builder, JoinHandle},
+    time::Instant,
+};
+
+use redb::ReadableTable;
+
+use super::{
+    Append, AppendError, AppendRefused, Committed, Extent, Shared,
+    segment::{FRAMES, Key, Segment, begin},
+};
+use crate::{Frame, Seq, ShardId, metrics as names};
+
+/// Most bytes of one commit: larger ones would keep small appends waiting for the disk.
+const COMMIT_BYTES: usize = 16 << 20;
+
+type Answer = mpsc::SyncSender<Result<(), AppendError>>;
+
+pub(super) enum Job {
+    Append(Append),
+    Truncate { shard: ShardId, after: Seq, done: Answer },
+    Purge { shard: ShardId, up_to: Seq, done: Answer },
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    bytes: usize,
+    closed: bool,
+}
+
+/// The queue to the journal's thread.
+pub(super) struct Committer {
+    shared: Arc<(Mutex<Queue>, Condvar)>,
+    limit: usize,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Committer {
+    pub(super) fn start(journal: Arc<Shared>) -> io::Result<Self> {
+        let shared = Arc::new((Mutex::new(Queue::default()), Condvar::new()));
+        let limit = journal.options.queue_bytes;
+        let mut writer = Writer { journal, queue: shared.clone(), purged: BTreeMap::new() };
+        let thread = Builder::new().name("gemba-journal".into()).spawn(move || writer.run())?;
+        Ok(Self { shared, limit, thread: Mutex::new(Some(thread)) })
+    }
+
+    pub(super) fn queue(&self, job: Job) -> Result<(), AppendRefused> {
+        let mut queue = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.closed {
+            return Err(AppendRefused::Closed);
+        }
+        let bytes = job.bytes();
+        if queue.bytes > 0 && queue.bytes + bytes > self.limit {
+            return Err(AppendRefused::Full);
+        }
+        queue.bytes += bytes;
+        queue.jobs.push_back(job);
+        drop(queue);
+        self.shared.1.notify_one();
+        Ok(())
+    }
+
+    pub(super) fn wait_for(&self, job: impl FnOnce(Answer) -> Job) -> Result<(), AppendError> {
+        let (answer, done) = mpsc::sync_channel(1);
+        self.queue(job(answer))?;
+        done.recv().unwrap_or(Err(AppendError::Refused(AppendRefused::Closed)))
+    }
+
+    pub(super) fn close(&self) {
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.shared.1.notify_one();
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // A panic of the thread has been printed; there is nothing left to save here.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Job {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Append(append) => append.body.length(),
+            Self::Truncate { .. } | Self::Purge { .. } => 0,
+        }
+    }
+}
+
+/// An append that is in the transaction under way.
+struct Written {
+    append_done: super::Done,
+    key: Key,
+    bytes: Vec<u8>,
+    shard: ShardId,
+    extent: Extent,
+    records: u32,
+}
+
+struct Writer {
+    journal: Arc<Shared>,
+    queue: Arc<(Mutex<Queue>, Condvar)>,
+    purged: BTreeMap<u16, u64>,
+}
+
+impl Writer {
+    fn run(&mut self) {
+        while let Some(jobs) = self.next_jobs() {
+            let mut appends = Vec::with_capacity(jobs.len());
+            for job in jobs {
+                match job {
+                    Job::Append(append) => appends.push(append),
+                    Job::Truncate { shard, after, done } => {
+                        self.commit(std::mem::take(&mut appends));
+                        // A caller that went away does not need its answer.
+                        let _ = done.send(self.truncate(shard, after));
+                    }
+                    Job::Purge { shard, up_to, done } => {
+                        self.commit(std::mem::take(&mut appends));
+                        let _ = done.send(self.purge(shard, up_to));
+                    }
+                }
+            }
+            self.commit(appends);
+        }
+    }
+
+    /// What is queued, up to the size of a commit; `None` when the journal is closed and all is done.
+    fn next_jobs(&self) -> Option<Vec<Job>> {
+        let (queue, waker) = &*self.queue;
+        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+        while queue.jobs.is_empty() {
+            if queue.closed {
+                return None;
+            }
+            queue = waker.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        let (mut jobs, mut bytes) = (Vec::new(), 0);
+        while let Some(job) = queue.jobs.pop_front() {
+            bytes += job.bytes();
+            jobs.push(job);
+            if bytes >= COMMIT_BYTES {
+                break;
+            }
+        }
+        queue.bytes -= bytes;
+        metrics::gauge!(names::QUEUE_BYTES).set(queue.bytes as f64);
+        Some(jobs)
+    }
+
+    fn active(&self) -> Arc<Segment> {
+        let segments = self.journal.segments.read().unwrap_or_else(PoisonError::into_inner);
+        // `open` makes the first segment, and purging leaves the last.
+        segments[segments.len() - 1].clone()
+    }
+
+    fn commit(&self, appends: Vec<Append>) {
+        if appends.is_empty() {
+            return;
+        }
+        let began = now();
+        let active = self.active();
+        let written = self.admit(appends);
+        if written.is_empty() {
+            return;
+        }
+        let result = active.with(|database| {
+            let write = begin(database)?;
+            {
+                let mut frames = write.open_table(FRAMES)?;
+                for item in &written {
+                    frames.insert(item.key, item.bytes.as_slice())?;
+                }
+            }
+            write.commit()?;
+            Ok(())
+        });
+        metrics::histogram!(names::COMMIT_SECONDS).record(began.elapsed().as_secs_f64());
+        match result {
+            Ok(()) => {
+                active.add_bytes(written.iter().map(|item| item.bytes.len() as u64).sum());
+                self.answer(&active, written);
+                self.roll(&active);
+            }
+            Err(error) => self.fail(&active, written, &error.to_string().into()),
+        }
+    }
+
+    /// Checks that each append follows what its shard holds and what this commit adds; answers those that do not.
+    fn admit(&self, appends: Vec<Append>) -> Vec<Written> {
+        let mut ends: BTreeMap<u16, Extent> = BTreeMap::new();
+        let mut written = Vec::with_capacity(appends.len());
+        for Append { shard, epoch, first, body, done } in appends {
+            let end = ends.entry(shard.get()).or_insert_with(|| self.journal.extent(shard));
+            if epoch.get() < end.epoch {
+                done(Err(AppendError::StaleEpoch { shard, epoch: epoch.get(), current: end.epoch }));
+                continue;
+            }
+            if first.get() != end.last + 1 || body.count() == 0 {
+                done(Err(AppendError::Gap { shard, first, last: Seq::new(end.last) }));
+                continue;
+            }
+            end.last = first.get() + u64::from(body.count()) - 1;
+            end.epoch = epoch.get();
+            if end.first == 0 {
+                end.first = first.get();
+            }
+            let (records, extent) = (body.count(), *end);
+            let key = (u32::from(shard.get()), first.get());
+            written.push(Written { append_done: done, key, bytes: body.seal(shard, first, epoch), shard, extent, records });
+        }
+        written
+    }
+
+    fn answer(&self, active: &Segment, written: Vec<Written>) {
+        for item in &written {
+            active.set_extent(item.shard.get(), item.key.1, item.extent.last, item.extent.epoch);
+        }
+        self.journal.set_extents(written.iter().map(|item| (item.shard.get(), item.extent)));
+        metrics::counter!(names::FRAMES).increment(written.len() as u64);
+        metrics::counter!(names::APPENDED_BYTES).increment(written.iter().map(|item| item.bytes.len() as u64).sum());
+        metrics::counter!(names::APPENDED_RECORDS).increment(written.iter().map(|item| u64::from(item.records)).sum());
+        for item in written {
+            (item.append_done)(Ok(Committed { last: Seq::new(item.extent.last) }));
+        }
+    }
+
+    /// A failed commit may have reached the disk all the same: opens the segment again and looks.
+    fn fail(&self, active: &Segment, written: Vec<Written>, detail: &Arc<str>) {
+        metrics::counter!(names::COMMIT_ERRORS).increment(1);
+        tracing::warn!(segment = active.number(), %detail, "commit failed; opening the segment again");
+        if let Err(error) = active.reopen(&self.journal.options) {
+            tracing::error!(segment = active.number(), %error, "segment cannot be opened again");
+        }
+        self.journal.read_extents();
+        for item in written {
+            let found = active.with(|database| {
+                let read = redb::ReadableDatabase::begin_read(database)?;
+                let frames = read.open_table(FRAMES)?;
+                Ok(frames.get(item.key)?.is_some_and(|value| value.value() == item.bytes.as_slice()))
+            });
+            let storage = || AppendError::Storage { shard: item.shard, detail: detail.clone() };
+            (item.append_done)(match found {
+                Ok(true) => Ok(Committed { last: Seq::new(item.extent.last) }),
+                Ok(false) | Err(_) => Err(storage()),
+            });
+        }
+    }
+
+    /// Begins a new segment when the one appended to is large enough; a disk that is too full for it goes on with
+    /// the old one.
+    fn roll(&self, active: &Segment) {
+        if active.bytes() < self.journal.options.segment_bytes {
+            return;
+        }
+        let bases = self.journal.extents.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match Segment::create(&self.journal.options, active.number() + 1, &bases) {
+            Ok(segment) => {
+                let mut segments = self.journal.segments.write().unwrap_or_else(PoisonError::into_inner);
+                segments.push(segment);
+                metrics::gauge!(names::SEGMENTS).set(segments.len() as f64);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no new segment; going on with the old one");
+                // Half a file that could not be filled is worth nothing.
+                let _ = self.journal.options.files.remove(active.number() + 1);
+            }
+        }
+    }
+
+    fn truncate(&self, shard: ShardId, after: Seq) -> Result<(), AppendError> {
+        let number = u32::from(shard.get());
+        let storage = |detail: String| AppendError::Storage { shard, detail: detail.into() };
+        for segment in self.journal.segments().iter().rev() {
+            let result = segment.with(|database| {
+                let write = begin(database)?;
+                {
+                    let mut frames = write.open_table(FRAMES)?;
+                    frames.retain_in((number, after.get() + 1)..=(number, u64::MAX), |_, _| false)?;
+                    let before = frames.range((number, 0)..=(number, after.get()))?.next_back().transpose()?;
+                    let spanning = before.map(|(key, value)| (key.value(), value.value().to_vec()));
+                    if let Some((key, bytes)) = spanning
+                        && let Ok(frame) = Frame::decode(bytes)
+                        && frame.last() > after
+                    {
+                        let cut = frame.cut_after(after).seal(shard, frame.first(), frame.epoch());
+                        frames.insert(key, cut.as_slice())?;
+                    }
+                }
+                write.commit()?;
+                Ok(())
+            });
+            if let Err(error) = result {
+                let reopened = segment.reopen(&self.journal.options);
+                self.journal.read_extents();
+                reopened.map_err(|error| storage(error.to_string()))?;
+                return Err(storage(error.to_string()));
+            }
+            segment.reopen(&self.journal.options).map_err(|error| storage(error.to_string()))?;
+        }
+        self.journal.read_extents();
+        Ok(())
+    }
+
+    fn purge(&mut self, shard: ShardId, up_to: Seq) -> Result<(), AppendError> {
+        let purged = self.purged.entry(shard.get()).or_default();
+        *purged = up_to.get().max(*purged);
+        loop {
+            let segments = self.journal.segments();
+            let [oldest, _, ..] = &*segments else { return Ok(()) };
+            let needed = oldest.extents().iter().any(|(shard, extent)| {
+                extent.first > 0 && extent.last > self.purged.get(shard).copied().unwrap_or_default()
+            });
+            if needed {
+                return Ok(());
+            }
+            self.journal.segments.write().unwrap_or_else(PoisonError::into_inner).remove(0);
+            self.journal.read_extents();
+            let removed = self.journal.options.files.remove(oldest.number());
+            removed.map_err(|error| AppendError::Storage { shard, detail: error.to_string().into() })?;
+            tracing::info!(segment = oldest.number(), "segment deleted");
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "measures a commit for the metrics; reaches nothing that is kept")]
+fn now() -> Instant {
+    Instant::now()
+}

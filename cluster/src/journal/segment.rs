@@ -1,0 +1,303 @@
+//! A segment: one redb file with frames of all shards, keyed by shard and first seq.
+//!
+//! Promises: knows at any time which seqs it holds; can be closed and opened again under its readers, which redb
+//! asks for after an error. A new segment begins with the last seq of each shard, so that these outlive the old ones.
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use redb::{
+    Builder, Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    TableError, WriteTransaction, backends::FileBackend,
+};
+
+use super::{Extent, JournalOptions, OpenError};
+use crate::{Frame, FrameError};
+
+pub(super) type Key = (u32, u64);
+pub(super) const FRAMES: TableDefinition<'static, Key, &[u8]> = TableDefinition::new("frames");
+/// Last seq and epoch of each shard when the segment began.
+const BASES: TableDefinition<'static, u32, (u64, u64)> = TableDefinition::new("bases");
+
+/// Where segment files are kept: a folder, or a simulated disk in a test.
+pub trait SegmentFiles: Send + Sync {
+    /// The numbers of the segments that are there, in any order.
+    fn list(&self) -> io::Result<Vec<u64>>;
+    /// Opens a segment, or makes it.
+    fn open(&self, number: u64) -> io::Result<Box<dyn StorageBackend>>;
+    /// Deletes a segment.
+    fn remove(&self, number: u64) -> io::Result<()>;
+}
+
+/// Segment files in a folder.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// The folder; made when the first segment is.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    fn file(&self, number: u64) -> PathBuf {
+        self.path.join(format!("segment-{number:012}.redb"))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        std::fs::File::open(&self.path)?.sync_all()
+    }
+}
+
+impl SegmentFiles for Folder {
+    fn list(&self) -> io::Result<Vec<u64>> {
+        std::fs::create_dir_all(&self.path)?;
+        let mut numbers = Vec::new();
+        for entry in std::fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("segment-")?.strip_suffix(".redb"));
+            numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+        }
+        Ok(numbers)
+    }
+
+    fn open(&self, number: u64) -> io::Result<Box<dyn StorageBackend>> {
+        let path = self.file(number);
+        let is_new = !path.exists();
+        let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        if is_new {
+            // The file's name has to be as durable as what is written into it.
+            self.sync()?;
+        }
+        let backend = FileBackend::new(file).map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(Box::new(backend))
+    }
+
+    fn remove(&self, number: u64) -> io::Result<()> {
+        std::fs::remove_file(self.file(number))?;
+        self.sync()
+    }
+}
+
+/// redb wants a backend by value.
+#[derive(Debug)]
+struct Boxed(Box<dyn StorageBackend>);
+
+impl StorageBackend for Boxed {
+    fn len(&self) -> Result<u64, io::Error> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<(), io::Error> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        self.0.write(offset, data)
+    }
+
+    fn close(&self) -> Result<(), io::Error> {
+        self.0.close()
+    }
+}
+
+/// One segment file.
+pub(crate) struct Segment {
+    number: u64,
+    /// `None` only while it cannot be opened.
+    database: RwLock<Option<Database>>,
+    extents: Mutex<BTreeMap<u16, Extent>>,
+    bytes: AtomicU64,
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "segment {}", self.number)
+    }
+}
+
+/// Opens all segments in order; makes the first one where there is none.
+pub(super) fn open_all(options: &JournalOptions) -> Result<Vec<Arc<Segment>>, OpenError> {
+    let mut numbers = options.files.list().map_err(|error| OpenError::Io(error.to_string()))?;
+    numbers.sort_unstable();
+    if numbers.is_empty() {
+        return Ok(vec![Segment::create(options, 1, &BTreeMap::new())?]);
+    }
+    numbers.into_iter().map(|number| Segment::open(options, number)).collect()
+}
+
+impl Segment {
+    /// Makes a segment that begins where the shards end.
+    pub(super) fn create(options: &JournalOptions, number: u64, bases: &BTreeMap<u16, Extent>) -> Result<Arc<Self>, OpenError> {
+        let damaged = |detail: String| OpenError::Damaged { segment: number, detail };
+        let (database, bytes) = open_database(options, number)?;
+        let fill = || -> Result<(), redb::Error> {
+            let write = begin(&database)?;
+            {
+                write.open_table(FRAMES)?;
+                let mut table = write.open_table(BASES)?;
+                for (shard, extent) in bases {
+                    table.insert(u32::from(*shard), (extent.last, extent.epoch))?;
+                }
+            }
+            write.commit()?;
+            Ok(())
+        };
+        fill().map_err(|error| damaged(error.to_string()))?;
+        Self::of(number, database, bytes)
+    }
+
+    pub(super) fn open(options: &JournalOptions, number: u64) -> Result<Arc<Self>, OpenError> {
+        let (database, bytes) = open_database(options, number)?;
+        Self::of(number, database, bytes)
+    }
+
+    fn of(number: u64, database: Database, bytes: u64) -> Result<Arc<Self>, OpenError> {
+        let extents = survey(&database).map_err(|detail| OpenError::Damaged { segment: number, detail })?;
+        Ok(Arc::new(Self {
+            number,
+            database: RwLock::new(Some(database)),
+            extents: Mutex::new(extents),
+            bytes: AtomicU64::new(bytes),
+        }))
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    pub(super) fn add_bytes(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Which seqs it holds of which shard; a shard with `first` 0 only ended before this segment began.
+    pub(super) fn extents(&self) -> BTreeMap<u16, Extent> {
+        self.extents.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_extent(&self, shard: u16, first: u64, last: u64, epoch: u64) {
+        let mut extents = self.extents.lock().unwrap_or_else(PoisonError::into_inner);
+        let extent = extents.entry(shard).or_default();
+        if extent.first == 0 {
+            extent.first = first;
+        }
+        extent.last = last;
+        extent.epoch = extent.epoch.max(epoch);
+    }
+
+    /// Uses the database; fails while it cannot be opened.
+    pub(super) fn with<R>(&self, act: impl FnOnce(&Database) -> Result<R, redb::Error>) -> Result<R, redb::Error> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        match &*database {
+            Some(database) => act(database),
+            None => Err(redb::Error::DatabaseClosed),
+        }
+    }
+
+    /// Closes and opens the file, as redb asks for after an error, and looks again at what is in it.
+    pub(super) fn reopen(&self, options: &JournalOptions) -> Result<(), OpenError> {
+        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        drop(place.take());
+        let (database, bytes) = open_database(options, self.number)?;
+        let extents = survey(&database).map_err(|detail| OpenError::Damaged { segment: self.number, detail })?;
+        *self.extents.lock().unwrap_or_else(PoisonError::into_inner) = extents;
+        self.bytes.store(bytes, Ordering::Release);
+        *place = Some(database);
+        Ok(())
+    }
+
+    /// Asks redb to check its own pages.
+    pub(super) fn check_integrity(&self) -> Result<bool, String> {
+        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        match place.as_mut() {
+            Some(database) => database.check_integrity().map_err(|error| error.to_string()),
+            None => Err("it cannot be opened".into()),
+        }
+    }
+}
+
+/// A write that is durable when it is committed, and whose file opens at once after a crash.
+pub(super) fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
+    let mut write = database.begin_write()?;
+    write.set_durability(Durability::Immediate)?;
+    write.set_quick_repair(true);
+    Ok(write)
+}
+
+/// The database of a segment, and about how many bytes of frames it holds: redb keeps a file at most half empty.
+fn open_database(options: &JournalOptions, number: u64) -> Result<(Database, u64), OpenError> {
+    let backend = options.files.open(number).map_err(|error| OpenError::Io(error.to_string()))?;
+    let bytes = backend.len().unwrap_or_default() / 2;
+    // A disk that lies about its syncs can leave a file on which redb panics.
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        let mut builder = Builder::new();
+        builder.set_cache_size(options.cache_bytes);
+        builder.create_with_backend(Boxed(backend))
+    }));
+    match opened {
+        Ok(Ok(database)) => Ok((database, bytes)),
+        Ok(Err(error @ redb::DatabaseError::DatabaseAlreadyOpen)) => Err(OpenError::Io(error.to_string())),
+        Ok(Err(error)) => Err(OpenError::Damaged { segment: number, detail: error.to_string() }),
+        Err(_) => Err(OpenError::Damaged { segment: number, detail: "opening it panicked".into() }),
+    }
+}
+
+/// Which seqs a file holds of which shard.
+fn survey(database: &Database) -> Result<BTreeMap<u16, Extent>, String> {
+    let failed = |error: redb::Error| error.to_string();
+    let read = database.begin_read().map_err(|error| failed(error.into()))?;
+    let mut extents = BTreeMap::new();
+    match read.open_table(BASES) {
+        Ok(bases) => {
+            for row in bases.iter().map_err(|error| failed(error.into()))? {
+                let (shard, base) = row.map_err(|error| failed(error.into()))?;
+                let (last, epoch) = base.value();
+                let shard = u16::try_from(shard.value()).map_err(|_| "a shard's number is out of range".to_owned())?;
+                extents.insert(shard, Extent { first: 0, last, epoch });
+            }
+        }
+        // A crash before the first commit leaves an empty file.
+        Err(TableError::TableDoesNotExist(_)) => return Ok(extents),
+        Err(error) => return Err(failed(error.into())),
+    }
+    let frames = read.open_table(FRAMES).map_err(|error| failed(error.into()))?;
+    let mut next = Some(0_u32);
+    while let Some(from) = next {
+        let mut range = frames.range((from, 0)..).map_err(|error| failed(error.into()))?;
+        let Some(row) = range.next() else { break };
+        let (key, _) = row.map_err(|error| failed(error.into()))?;
+        let (number, first) = key.value();
+        let shard = u16::try_from(number).map_err(|_| "a shard's number is out of range".to_owned())?;
+        let mut of_shard = frames.range((number, 0)..=(number, u64::MAX)).map_err(|error| failed(error.into()))?;
+        let last_row = of_shard.next_back().transpose().map_err(|error| failed(error.into()))?;
+        let Some((key, value)) = last_row else { break };
+        let frame = Frame::decode(value.value().to_vec())
+            .and_then(|frame| if frame.first().get() == key.value().1 { Ok(frame) } else { Err(FrameError::NotAFrame("wrong place")) })
+            .map_err(|error| format!("shard {shard}, seq {}: {error}", key.value().1))?;
+        extents.insert(shard, Extent { first, last: frame.last().get(), epoch: frame.epoch().get() });
+        next = number.checked_add(1);
+    }
+    Ok(extents)
+}

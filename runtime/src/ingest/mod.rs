@@ -1,0 +1,141 @@
+//! The way in: from a connector's bytes to events that are durable and folded.
+//!
+//! Promises: a message pushed into a batch ends in exactly one [`Outcome`], after it is on disk and visible; a batch
+//! whose ticket fails was promised nothing and may be sent again. What cannot be read or bound is kept as rejected.
+//! Knows nothing of the protocols that the connectors speak.
+
+mod batch;
+mod ticket;
+
+use std::sync::Arc;
+
+use gemba_twins::id::TenantId;
+
+pub use batch::Batch;
+pub(crate) use batch::{Payload, Submission, dedupe_key};
+pub use ticket::{SubmitError, Ticket};
+pub(crate) use ticket::TicketState;
+
+use crate::{
+    accounts::{Accounts, End},
+    decode::Rejection,
+    gate::Gate,
+    metric_definitions as names,
+    plants::PlantDirectory,
+    shard::Router,
+};
+
+pub use crate::gate::Permit;
+
+/// One message as it came in.
+#[derive(Debug, Clone)]
+pub enum Message<'a> {
+    /// A native reading; `sensor` where the topic names it.
+    Reading {
+        /// The sensor that the topic names.
+        sensor: Option<&'a str>,
+        /// One JSON object.
+        json: &'a [u8],
+    },
+    /// A native scan; `reader` where the topic names it.
+    Scan {
+        /// The reader that the topic names.
+        reader: Option<&'a str>,
+        /// One JSON object.
+        json: &'a [u8],
+    },
+    /// An event of ChirpStack v4.
+    ChirpStack {
+        /// The topic it came on.
+        topic: &'a str,
+        /// JSON.
+        payload: &'a [u8],
+    },
+    /// A message of The Things Stack v3.
+    TheThingsStack {
+        /// The topic it came on.
+        topic: &'a str,
+        /// JSON.
+        payload: &'a [u8],
+    },
+    /// What the connector itself found unusable; kept as rejected.
+    Refused {
+        /// Where it came from.
+        topic: &'a str,
+        /// As it came.
+        payload: &'a [u8],
+        /// Why, for programs.
+        code: &'static str,
+        /// Why, for people.
+        detail: String,
+    },
+}
+
+/// How a message ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Durable and folded.
+    Applied,
+    /// Sent before; counted once.
+    Duplicate,
+    /// Durable and folded, with corrected history.
+    Late,
+    /// Durable and kept aside, for this reason.
+    Rejected(Rejection),
+}
+
+impl Outcome {
+    fn end(&self) -> End {
+        match self {
+            Self::Applied => End::Applied,
+            Self::Duplicate => End::Duplicate,
+            Self::Late => End::Late,
+            Self::Rejected(_) => End::Rejected,
+        }
+    }
+}
+
+/// The way in of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Ingest {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    gate: Arc<Gate>,
+    accounts: Arc<Accounts>,
+    plants: Arc<PlantDirectory>,
+    router: Arc<Router>,
+}
+
+impl Ingest {
+    pub(crate) fn new(
+        gate: Arc<Gate>,
+        accounts: Arc<Accounts>,
+        plants: Arc<PlantDirectory>,
+        router: Arc<Router>,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { gate, accounts, plants, router }) }
+    }
+
+    /// An empty batch of one tenant and source (`mqtt`, `http`, `broker.plant`).
+    #[must_use]
+    pub fn batch(&self, tenant: &TenantId, source: &Arc<str>) -> Batch {
+        Batch::new(self.clone(), tenant, source)
+    }
+
+    /// Passes the admission gate, or says that the node is busy (HTTP 429).
+    #[must_use]
+    pub fn try_admit(&self, tenant: &TenantId, messages: usize, bytes: usize) -> Option<Permit> {
+        let permit = self.inner.gate.try_enter(tenant, messages, bytes);
+        if permit.is_none() {
+            metrics::counter!(names::ADMISSION_REFUSED, "tenant" => tenant.as_str().to_owned()).increment(1);
+        }
+        permit
+    }
+
+    /// Waits at the admission gate: a connector that stops reading meanwhile pushes back on its sender.
+    pub async fn admit(&self, tenant: &TenantId, messages: usize, bytes: usize) -> Permit {
+        self.inner.gate.enter(tenant, messages, bytes).await
+    }
+}

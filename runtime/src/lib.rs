@@ -1,0 +1,23 @@
+//! How one node runs: connectors, shard actors and their twins, changes, history.
+//!
+//! Invariant: nothing is folded before it is durable, nothing acknowledged or published before it is folded; memory
+//! is bounded by one admission gate. Knows nothing of HTTP, nor of who may see what beyond the tenant.
+
+pub mod changes;
+pub mod clock;
+pub mod decode;
+pub mod filter;
+pub mod ingest;
+pub mod keyring;
+// pub mod mqtt;
+pub mod node;
+pub mod plant;
+pub mod settings;
+pub mod table;
+
+mod accounts;
+mod gate;
+mod metric_definitions;
+mod plants;
+mod shard;
+mod store;

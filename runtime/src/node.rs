@@ -1,0 +1,427 @@
+//! One node: opens the data folder, recovers the shards in the background, runs their actors, answers callers.
+//!
+//! Promises: `start` returns before the shards have recovered, and a caller waits only for the shard it asks for,
+//! which is then recovered next; `stop` loses nothing. Knows nothing of HTTP or of who may ask what.
+
+mod read;
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use gemba_cluster::{Journal, JournalOptions};
+use gemba_twins::{
+    id::{TenantId, TwinId},
+    time::Timestamp,
+};
+use ractor::Actor;
+use thiserror::Error;
+use tokio::sync::{Semaphore, oneshot};
+use tracing::error;
+
+pub use self::read::{EventsPage, HistoryPoint, ReadError, RejectedItem, Step};
+pub use crate::{accounts::SourceCounts, plants::AppliedPlant, store::StoreError};
+use crate::{
+    accounts::Accounts,
+    changes::Hub,
+    clock,
+    decode::Rejection,
+    gate::Gate,
+    ingest::Ingest,
+    metric_definitions,
+    plant::PlantModel,
+    plants::PlantDirectory,
+    settings::NodeSettings,
+    shard::{
+        Command, CommandKind, Router, ShardActor, ShardArguments, ShardMsg, Shared, recover,
+        router::control_number,
+    },
+    store::Store,
+    table::{TwinTable, Twins},
+};
+
+/// Why a node does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The folder cannot be made or read.
+    #[error("failed to open the data folder {folder}: {detail} (does it exist, is it writable, does another node use it?)")]
+    Folder {
+        /// The folder.
+        folder: String,
+        /// What went wrong.
+        detail: String,
+    },
+    /// The journal cannot be opened.
+    #[error("failed to open the journal: {0}")]
+    Journal(String),
+    /// The state store cannot be opened.
+    #[error("failed to open the state store: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum CommandError {
+    /// There is no such twin.
+    #[error("there is no such twin")]
+    NotFound,
+    /// The twin is at another revision than the caller thought.
+    #[error("the twin is at revision {current}")]
+    RevMismatch {
+        /// Its revision now.
+        current: u64,
+    },
+    /// The input cannot be carried out.
+    #[error("{}", .0.detail)]
+    Invalid(Rejection),
+    /// Too much is under way.
+    #[error("the node is busy (try again in a second)")]
+    Busy,
+    /// The storage is not available.
+    #[error("storage is not available: {0} (nothing was changed; try again)")]
+    Unavailable(String),
+}
+
+/// How a node's storage does.
+#[derive(Default)]
+pub(crate) struct Health {
+    failed_at_ms: AtomicI64,
+    pub(crate) broken: AtomicBool,
+}
+
+/// A failed append speaks for the storage this long, unless another append succeeds.
+const FAILURE_SPEAKS_MS: i64 = 5_000;
+
+impl Health {
+    pub(crate) fn append_failed(&self) {
+        self.failed_at_ms.store(clock::now().ms(), Ordering::Release);
+    }
+
+    pub(crate) fn append_succeeded(&self) {
+        if self.failed_at_ms.load(Ordering::Acquire) != 0 {
+            self.failed_at_ms.store(0, Ordering::Release);
+        }
+    }
+
+    pub(crate) fn storage_failed(&self) -> bool {
+        let failed_at = self.failed_at_ms.load(Ordering::Acquire);
+        failed_at != 0 && clock::now().ms() - failed_at < FAILURE_SPEAKS_MS
+    }
+}
+
+/// A running node. Cheap to clone.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Arc<NodeSettings>,
+    journal: Journal,
+    store: Arc<Store>,
+    twins: Arc<Twins>,
+    control: Arc<TwinTable>,
+    hub: Hub,
+    plants: Arc<PlantDirectory>,
+    gate: Arc<Gate>,
+    accounts: Arc<Accounts>,
+    router: Arc<Router>,
+    ingest: Ingest,
+    health: Arc<Health>,
+    /// Shards still to recover; the control shard is first, then those that somebody waits for.
+    to_recover: Mutex<VecDeque<u16>>,
+    started_at: Timestamp,
+    stopping: AtomicBool,
+}
+
+impl Node {
+    /// Opens the data folder and starts the node; the shards recover in the background.
+    pub async fn start(settings: NodeSettings) -> Result<Self, StartError> {
+        metric_definitions::describe();
+        let opened = tokio::task::spawn_blocking(move || open(settings)).await;
+        let (settings, journal, store) =
+            opened.map_err(|error| StartError::Journal(format!("opening it panicked: {error} (restore from a backup)")))??;
+        let store = Arc::new(store);
+        let twins = Arc::new(Twins::new(settings.shards, store.clone()));
+        let hub = Hub::new(settings.hub.clone());
+        hub.attach(twins.clone());
+        let plants = Arc::new(PlantDirectory::new());
+        let gate = Gate::new(settings.admission);
+        let accounts = Arc::new(Accounts::new(clock::now()));
+        let router = Arc::new(Router::new(settings.shards));
+        let ingest = Ingest::new(gate.clone(), accounts.clone(), plants.clone(), router.clone());
+        let to_recover = std::iter::once(control_number()).chain(0..settings.shards).collect();
+        let node = Self {
+            inner: Arc::new(Inner {
+                settings: Arc::new(settings),
+                journal,
+                store,
+                twins,
+                control: TwinTable::new(),
+                hub,
+                plants,
+                gate,
+                accounts,
+                router,
+                ingest,
+                health: Arc::default(),
+                to_recover: Mutex::new(to_recover),
+                started_at: clock::now(),
+                stopping: AtomicBool::new(false),
+            }),
+        };
+        node.recover_in_background();
+        tokio::spawn(turn(Arc::downgrade(&node.inner)));
+        Ok(node)
+    }
+
+    fn recover_in_background(&self) {
+        let snapshots = Arc::new(Semaphore::new(1));
+        let workers = std::thread::available_parallelism().map_or(2, usize::from).min(8);
+        for _ in 0..workers {
+            let (node, snapshots) = (self.clone(), snapshots.clone());
+            tokio::spawn(async move {
+                while let Some(number) = node.next_to_recover() {
+                    node.recover_shard(number, snapshots.clone()).await;
+                }
+            });
+        }
+    }
+
+    fn next_to_recover(&self) -> Option<u16> {
+        self.inner.to_recover.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    async fn recover_shard(&self, number: u16, snapshots: Arc<Semaphore>) {
+        let inner = &self.inner;
+        let table = self.table(number);
+        let shared = Shared {
+            settings: inner.settings.clone(),
+            store: inner.store.clone(),
+            hub: inner.hub.clone(),
+            plants: inner.plants.clone(),
+        };
+        let (journal, recovered_table) = (inner.journal.clone(), table.clone());
+        let recovered =
+            tokio::task::spawn_blocking(move || recover(number, shared, recovered_table, &journal)).await;
+        let core = match recovered {
+            Ok(Ok(core)) => core,
+            Ok(Err(problem)) => {
+                error!(shard = number, %problem, "shard not recovered; its twins cannot be read");
+                inner.health.broken.store(true, Ordering::Release);
+                return;
+            }
+            Err(panicked) => {
+                error!(shard = number, %panicked, "recovery of a shard panicked");
+                inner.health.broken.store(true, Ordering::Release);
+                return;
+            }
+        };
+        let arguments = ShardArguments {
+            core,
+            journal: inner.journal.clone(),
+            router: inner.router.clone(),
+            snapshots,
+            health: inner.health.clone(),
+        };
+        match Actor::spawn(None, ShardActor, arguments).await {
+            Ok((actor, _)) => {
+                inner.router.set_actor(number, actor);
+                table.set_ready();
+            }
+            Err(problem) => {
+                error!(shard = number, %problem, "shard actor did not start");
+                inner.health.broken.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    fn table(&self, number: u16) -> Arc<TwinTable> {
+        if number == control_number() {
+            self.inner.control.clone()
+        } else {
+            self.inner.twins.tables[usize::from(number)].clone()
+        }
+    }
+
+    /// Finishes what is under way, writes a snapshot of each shard, and closes the journal.
+    pub async fn stop(&self) {
+        if self.inner.stopping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // A shard that has not recovered has nothing to write, but its actor may be about to start.
+        self.inner.to_recover.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let actors: Vec<_> = self.inner.router.actors().cloned().collect();
+        for actor in actors {
+            let (stopped, done) = oneshot::channel();
+            if actor.cast(ShardMsg::Stop(stopped)).is_ok() {
+                // An actor that ended without an answer has failed its callers already.
+                let _ = done.await;
+            }
+        }
+        let journal = self.inner.journal.clone();
+        // The journal's last commit is behind us; closing only ends its thread.
+        let _ = tokio::task::spawn_blocking(move || journal.close()).await;
+    }
+
+    /// The way in.
+    #[must_use]
+    pub fn ingest(&self) -> &Ingest {
+        &self.inner.ingest
+    }
+
+    /// All twins, for reading.
+    #[must_use]
+    pub fn twins(&self) -> &Arc<Twins> {
+        &self.inner.twins
+    }
+
+    /// Subscriptions.
+    #[must_use]
+    pub fn hub(&self) -> &Hub {
+        &self.inner.hub
+    }
+
+    /// What the node was started with.
+    #[must_use]
+    pub fn settings(&self) -> &NodeSettings {
+        &self.inner.settings
+    }
+
+    /// When the node was started.
+    #[must_use]
+    pub fn started_at(&self) -> Timestamp {
+        self.inner.started_at
+    }
+
+    /// Waits until a twin's shard has recovered, which now goes first.
+    pub async fn recovered(&self, id: &TwinId) {
+        let shard = self.inner.twins.shard_of(id);
+        let table = &self.inner.twins.tables[shard];
+        if table.is_ready() {
+            return;
+        }
+        {
+            let mut waiting = self.inner.to_recover.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(at) = waiting.iter().position(|number| usize::from(*number) == shard)
+                && let Some(number) = waiting.remove(at)
+            {
+                waiting.push_front(number);
+            }
+        }
+        table.wait_ready().await;
+    }
+
+    /// Waits until all shards have recovered.
+    pub async fn all_recovered(&self) {
+        self.inner.control.wait_ready().await;
+        for table in &self.inner.twins.tables {
+            table.wait_ready().await;
+        }
+    }
+
+    /// Whether all shards have recovered and the storage answers.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.inner.control.is_ready()
+            && self.inner.twins.tables.iter().all(|table| table.is_ready())
+            && !self.storage_failed()
+    }
+
+    /// Shards that have recovered, and all of them.
+    #[must_use]
+    pub fn shards_recovered(&self) -> (usize, usize) {
+        let tables = &self.inner.twins.tables;
+        (tables.iter().filter(|table| table.is_ready()).count(), tables.len())
+    }
+
+    /// Whether the last append failed, or a shard cannot go on.
+    #[must_use]
+    pub fn storage_failed(&self) -> bool {
+        self.inner.health.storage_failed() || self.inner.health.broken.load(Ordering::Acquire)
+    }
+
+    /// Sets attributes by a JSON merge patch (RFC 7396) as text; `if_rev` makes it conditional. Answers the twin's
+    /// new revision.
+    pub async fn set_attributes(&self, id: &TwinId, patch: &str, by: &str, if_rev: Option<u64>) -> Result<u64, CommandError> {
+        self.recovered(id).await;
+        let kind = CommandKind::SetAttributes { twin: id.clone(), patch: patch.into(), by: by.into(), if_rev };
+        self.command(self.inner.router.shard_of(id), id.tenant(), kind).await
+    }
+
+    /// Applies a plant model; it is in force, and journaled for its twins, when this returns.
+    pub async fn apply_plant(&self, tenant: &TenantId, model: PlantModel, by: &str) -> Result<Arc<AppliedPlant>, CommandError> {
+        let kind = CommandKind::ApplyPlant { tenant: tenant.clone(), text: model.text().into(), by: by.into() };
+        self.command(control_number(), tenant, kind).await?;
+        self.plant(tenant).ok_or(CommandError::NotFound)
+    }
+
+    /// The plant model in force.
+    #[must_use]
+    pub fn plant(&self, tenant: &TenantId) -> Option<Arc<AppliedPlant>> {
+        self.inner.plants.plant(tenant)
+    }
+
+    /// All tenants with a plant model.
+    #[must_use]
+    pub fn plants(&self) -> Vec<(TenantId, Arc<AppliedPlant>)> {
+        self.inner.plants.all()
+    }
+
+    /// How many messages of each source ended how.
+    #[must_use]
+    pub fn counts(&self, tenant: &TenantId) -> Vec<SourceCounts> {
+        self.inner.accounts.counts(tenant)
+    }
+
+    async fn command(&self, shard: u16, tenant: &TenantId, kind: CommandKind) -> Result<u64, CommandError> {
+        let _permit = self.inner.gate.try_enter(tenant, 1, 4_096).ok_or(CommandError::Busy)?;
+        let (reply, answer) = oneshot::channel();
+        self.inner.router.send(shard, ShardMsg::Command(Command { kind, reply }));
+        answer.await.unwrap_or_else(|_| Err(CommandError::Unavailable("the node is stopping".into())))
+    }
+}
+
+fn open(settings: NodeSettings) -> Result<(NodeSettings, Journal, Store), StartError> {
+    let folder_error = |error: std::io::Error| StartError::Folder {
+        folder: settings.data_dir.display().to_string(),
+        detail: error.to_string(),
+    };
+    std::fs::create_dir_all(settings.data_dir.join("journal")).map_err(folder_error)?;
+    let state = settings.data_dir.join("state.redb");
+    let opened = catch_unwind(AssertUnwindSafe(|| Store::open(&state, settings.shards, settings.state_cache_bytes)));
+    let store = opened.unwrap_or_else(|_| {
+        Err(StoreError::Io("opening it panicked; remove state.redb, it is made again from the journal".into()))
+    })?;
+    let mut options = JournalOptions::new(settings.data_dir.join("journal"));
+    options.segment_bytes = settings.segment_bytes;
+    let journal = Journal::open(options).map_err(|error| StartError::Journal(error.to_string()))?;
+    Ok((settings, journal, store))
+}
+
+/// Tells the shards each second what time it is.
+async fn turn(node: std::sync::Weak<Inner>) {
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        seconds.tick().await;
+        let Some(inner) = node.upgrade() else { return };
+        if inner.stopping.load(Ordering::Acquire) {
+            return;
+        }
+        let now = clock::now();
+        for actor in inner.router.actors() {
+            // An actor that ended needs no time.
+            let _ = actor.cast(ShardMsg::Turn(now));
+        }
+        let (messages, bytes) = inner.gate.under_way();
+        metrics::gauge!(metric_definitions::UNDER_WAY_MESSAGES).set(messages as f64);
+        metrics::gauge!(metric_definitions::UNDER_WAY_BYTES).set(bytes as f64);
+    }
+}

@@ -1,0 +1,53 @@
+//! The plant model: which twins a plant has, what they are called, and which sensor feeds which of them.
+//!
+//! ```yaml
+//! version: 1                          # of this format; the model itself is versioned by applying it
+//! site: {id: helsinki, name: Helsinki works, timezone: Europe/Helsinki}
+//! unknown_sensors: register           # or keep_aside: readings of sensors and scans at places not named here wait
+//! locations:
+//!   - {id: line-1, type: line}        # type: site, area, line or cell; without a parent it stands in the site
+//!   - {id: cell-2, type: cell, parent: line-1, stale_after: 5m}
+//!   - {id: shipping, type: area, exit: true}        # a job scanned here is done
+//! machines:
+//!   - id: cnc-07
+//!     name: Mazak 07
+//!     location: cell-2
+//!     ideal_cycle: 45s                # planned run time per part (ISO 22400 PRI)
+//!     stale_after: 30s
+//!     execution: {ACTIVE: producing}  # words of the machine's control, and what they mean
+//!     metrics: [{name: energy_kwh, kind: counter, unit: kWh, rollover_at: 4294967296}]
+//!     attributes: {vendor: Mazak}
+//! sensors:                            # a machine's own id needs no entry: it feeds that machine
+//!   - id: am319-01
+//!     feeds: location/cell-2
+//!     type: AIR_QUALITY
+//!     metrics: {co2: co2_ppm, temperature: {to: temperature_c}, tvoc: {to: voc_index, unit: index}}
+//!     ignore: [rssi_dbm]              # metrics not named pass unchanged
+//! ```
+//! Every list may be left out. `locations` take `metrics` and `attributes` as machines do. A metric's `kind` is
+//! `gauge`, `counter` or `state`; left out, it follows from the name. Durations are a number and `us`, `ms`, `s`, `m`,
+//! `h` or `d`. The site is a location twin of its own. A twin learns where it stands as attributes: `location` and
+//! `parent`, and `cell`, `line`, `area` and `site` of those around it.
+//!
+//! Promises: a [`PlantModel`] that exists is valid, all its references included; a text that is not lists every
+//! problem with its path. What was accepted once must be accepted for ever: the journal holds models as text, so a
+//! rule may be relaxed later but not tightened. Binding is pure. Knows nothing of where a model is kept.
+
+mod bindings;
+mod check;
+mod configs;
+mod fields;
+mod model;
+mod plan;
+mod read;
+mod span;
+mod written;
+
+pub use bindings::Bindings;
+pub use configs::twin_configs;
+pub use model::{
+    Feeds, Location, LocationType, Machine, Metric, MetricMapping, PlantModel, Sensor, Site, UnknownSensors,
+};
+pub use plan::{Plan, PlanItem, plan};
+pub use span::Span;
+pub use written::{PLANT_TEXT_MAX, PlantError, Problem};

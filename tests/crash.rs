@@ -1,0 +1,100 @@
+//! Nodes killed with `kill -9` under load: what was acknowledged is there, and counted once.
+//!
+//! `GEMBA_CRASH_CYCLES` sets the number of kills (20 by default).
+
+mod support;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use support::{
+    Node,
+    device::{Diary, message_id, publish_until},
+    free_port, wait_until,
+};
+
+const DEVICES: usize = 20;
+/// Messages acknowledged between two kills.
+const BETWEEN_KILLS: u64 = 2_000;
+
+fn cycles() -> u64 {
+    std::env::var("GEMBA_CRASH_CYCLES").ok().and_then(|cycles| cycles.parse().ok()).unwrap_or(20)
+}
+
+/// Kills the node again and again while devices publish to it; answers what they wrote down.
+fn kill_under_load(folder: &Path, http: u16, mqtt: u16, devices_to: u16, extra: &[&str]) -> Vec<Diary> {
+    let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut node = Node::start_on(folder, http, mqtt, extra);
+    let devices: Vec<_> = (0..DEVICES)
+        .map(|number| {
+            let (stop, acknowledged) = (stop.clone(), acknowledged.clone());
+            std::thread::spawn(move || publish_until(&stop, devices_to, &format!("crash-{number:02}"), &acknowledged))
+        })
+        .collect();
+    for _ in 0..cycles() {
+        let target = acknowledged.load(Ordering::Acquire) + BETWEEN_KILLS;
+        wait_until("the next messages", || (acknowledged.load(Ordering::Acquire) >= target).then_some(()));
+        node.kill();
+        node = Node::start_on(folder, http, mqtt, extra);
+    }
+    stop.store(true, Ordering::Release);
+    let diaries = devices.into_iter().map(|device| device.join().expect("a device")).collect();
+    node.kill();
+    diaries
+}
+
+/// What a node holds of a device: how often each message id was journaled, and how many values were folded.
+fn held(node: &Node, sensor: &str) -> (BTreeMap<String, u64>, u64) {
+    let (mut ids, mut after) = (BTreeMap::new(), 0);
+    loop {
+        let page = node.get(&format!("/v1/twins/machine/{sensor}/events?after={after}&limit=1000"));
+        for event in page["items"].as_array().expect("events") {
+            if let Some(id) = event["message_id"].as_str() {
+                *ids.entry(id.to_owned()).or_default() += 1;
+            }
+            after = event["seq"].as_u64().expect("a seq");
+        }
+        if page["cursor"].is_null() {
+            break;
+        }
+    }
+    let history = node.get(&format!("/v1/twins/machine/{sensor}/history?metric=sequence&step=1d"));
+    let folded = history.as_array().expect("points").iter().map(|point| point["count"].as_u64().expect("a count"));
+    (ids, folded.sum())
+}
+
+fn assert_nothing_lost_or_doubled(node: &Node, diaries: &[Diary]) {
+    let mut acknowledged = 0;
+    for diary in diaries {
+        let (ids, folded) = held(node, &diary.sensor);
+        let wanted: BTreeSet<String> =
+            diary.acknowledged.iter().map(|number| message_id(&diary.sensor, *number)).collect();
+        let missing: Vec<_> = wanted.iter().filter(|id| !ids.contains_key(*id)).collect();
+        assert!(missing.is_empty(), "{} acknowledged messages are missing, e.g. {:?}", missing.len(), missing.first());
+        let doubled: Vec<_> = ids.iter().filter(|(_, times)| **times > 1).collect();
+        assert!(doubled.is_empty(), "{} messages were journaled twice, e.g. {:?}", doubled.len(), doubled.first());
+        assert_eq!(folded, ids.len() as u64, "{}: values folded against messages journaled", diary.sensor);
+        acknowledged += diary.acknowledged.len() as u64;
+    }
+    let sent_again: u64 = diaries.iter().map(|diary| diary.sent_again).sum();
+    println!("{} kills, {acknowledged} acknowledged, {sent_again} sent again, 0 missing, 0 counted twice", cycles());
+    assert!(acknowledged >= cycles() * BETWEEN_KILLS);
+    assert!(sent_again > 0, "no kill hit a message on its way: the test shows nothing");
+}
+
+#[test]
+fn devices_lose_nothing_when_their_node_is_killed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (http, mqtt) = (free_port(), free_port());
+    let diaries = kill_under_load(folder.path(), http, mqtt, mqtt, &[]);
+    let node = Node::start_on(folder.path(), http, mqtt, &[]);
+    assert_nothing_lost_or_doubled(&node, &diaries);
+    node.counts_that_add_up();
+    assert!(node.stop(), "the node stops well");
+}

@@ -1,0 +1,156 @@
+//! A device that speaks MQTT 3.1.1 by hand and writes down which of its messages were acknowledged.
+//!
+//! What was sent and not acknowledged when the connection broke is sent again, with the same message id, as a
+//! device with a store of its own would do.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{Read, Write},
+    net::TcpStream,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// Messages on their way at a time.
+const WINDOW: usize = 50;
+
+/// What a device wrote down.
+pub struct Diary {
+    pub sensor: String,
+    /// Message ids in the order they were first sent.
+    pub sent: u64,
+    pub acknowledged: BTreeSet<u64>,
+    /// How often something was sent again.
+    pub sent_again: u64,
+}
+
+/// Publishes readings of one sensor until `stop`, reconnecting as often as it takes; answers its diary.
+pub fn publish_until(stop: &Arc<AtomicBool>, port: u16, sensor: &str, acknowledged_by_all: &AtomicU64) -> Diary {
+    let mut diary = Diary { sensor: sensor.to_owned(), sent: 0, acknowledged: BTreeSet::new(), sent_again: 0 };
+    let mut open: BTreeSet<u64> = BTreeSet::new();
+    while !(stop.load(Ordering::Acquire) && open.is_empty()) {
+        let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) else {
+            std::thread::park_timeout(Duration::from_millis(10));
+            continue;
+        };
+        // An error means that the node was killed; whatever was open is sent again over the next connection.
+        let _ = session(stream, stop, &mut diary, &mut open, acknowledged_by_all);
+    }
+    diary
+}
+
+fn session(
+    mut stream: TcpStream,
+    stop: &AtomicBool,
+    diary: &mut Diary,
+    open: &mut BTreeSet<u64>,
+    acknowledged_by_all: &AtomicU64,
+) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.set_nodelay(true)?;
+    stream.write_all(&connect(&diary.sensor))?;
+    let mut connack = [0; 4];
+    stream.read_exact(&mut connack)?;
+    if connack[3] != 0 {
+        return Err(std::io::Error::other("refused"));
+    }
+    let mut by_packet: BTreeMap<u16, u64> = BTreeMap::new();
+    let mut packet = 0_u16;
+    let mut again: Vec<u64> = open.iter().copied().collect();
+    diary.sent_again += again.len() as u64;
+    again.reverse();
+    let mut received = Vec::new();
+    loop {
+        let mut out = Vec::new();
+        while by_packet.len() < WINDOW {
+            let number = match again.pop() {
+                Some(number) => number,
+                None if stop.load(Ordering::Acquire) => break,
+                None => {
+                    diary.sent += 1;
+                    diary.sent
+                }
+            };
+            packet = packet.checked_add(1).unwrap_or(1);
+            while by_packet.contains_key(&packet) {
+                packet = packet.checked_add(1).unwrap_or(1);
+            }
+            open.insert(number);
+            by_packet.insert(packet, number);
+            out.extend_from_slice(&publish(&diary.sensor, number, packet));
+        }
+        stream.write_all(&out)?;
+        if by_packet.is_empty() {
+            stream.write_all(&[0xe0, 0])?;
+            return Ok(());
+        }
+        let mut buffer = [0; 4096];
+        let length = stream.read(&mut buffer)?;
+        if length == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        received.extend_from_slice(&buffer[..length]);
+        while received.len() >= 4 {
+            assert_eq!((received[0], received[1]), (0x40, 2), "only PUBACKs are expected");
+            let acknowledged = u16::from_be_bytes([received[2], received[3]]);
+            received.drain(..4);
+            let number = by_packet.remove(&acknowledged).expect("a packet of ours");
+            open.remove(&number);
+            diary.acknowledged.insert(number);
+            acknowledged_by_all.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// The message id of a device's message.
+pub fn message_id(sensor: &str, number: u64) -> String {
+    format!("{sensor}-{number}")
+}
+
+/// The payload of a device's message: a part counter, and a value that occurs once.
+pub fn payload(sensor: &str, number: u64) -> String {
+    format!(
+        r#"{{"sensor_id":"{sensor}","sensor_type":"MACHINE","message_id":"{}","metrics":{{"execution":"producing","sequence":{number}}}}}"#,
+        message_id(sensor, number)
+    )
+}
+
+fn connect(client: &str) -> Vec<u8> {
+    let mut body = vec![0, 4];
+    body.extend_from_slice(b"MQTT");
+    // Level 4, clean session, keep-alive of a minute.
+    body.extend_from_slice(&[4, 2, 0, 60]);
+    text(&mut body, client);
+    packet(0x10, &body)
+}
+
+fn publish(sensor: &str, number: u64, id: u16) -> Vec<u8> {
+    let mut body = Vec::new();
+    text(&mut body, &format!("gemba/v1/default/readings/{sensor}"));
+    body.extend_from_slice(&id.to_be_bytes());
+    body.extend_from_slice(payload(sensor, number).as_bytes());
+    packet(0x32, &body)
+}
+
+fn text(into: &mut Vec<u8>, text: &str) {
+    into.extend_from_slice(&u16::try_from(text.len()).expect("short").to_be_bytes());
+    into.extend_from_slice(text.as_bytes());
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut packet = vec![first];
+    let mut length = body.len();
+    loop {
+        let low = u8::try_from(length % 128).expect("seven bits");
+        length /= 128;
+        packet.push(if length > 0 { low | 0x80 } else { low });
+        if length == 0 {
+            break;
+        }
+    }
+    packet.extend_from_slice(body);
+    packet
+}

@@ -1,0 +1,25 @@
+//! What a twin is: the pure fold of events into state, KPIs and rollups.
+//!
+//! Invariant: nothing here does I/O, awaits, asks a clock or draws a random number; the same events in the same
+//! order give the same state, bit for bit, on every node and in every later replay.
+
+pub mod config;
+pub mod event;
+pub mod id;
+pub mod rollup;
+pub mod time;
+pub mod twin;
+pub mod wire;
+
+mod air;
+mod attributes;
+mod field;
+mod job;
+mod location;
+mod machine;
+mod metric;
+mod snapshot;
+mod view;
+
+pub use field::Field;
+pub use view::TwinView;

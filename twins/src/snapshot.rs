@@ -1,0 +1,342 @@
+//! A twin's state as bytes: a version, then protobuf. Drawn in FORMAT.md.
+//!
+//! Promises: lossless, bit for bit, so that a twin read back folds on as if it had never left memory.
+
+use prost::Message;
+
+use crate::{
+    attributes::{Attributes, object},
+    config::{Execution, MetricKind},
+    event::Position,
+    id::TwinId,
+    job::{Job, Visit},
+    location::Location,
+    machine::Machine,
+    metric::{Metric, Metrics},
+    rollup::StatsWire,
+    time::Timestamp,
+    twin::{Nature, Twin},
+    wire::{ConfigWire, DecodeError, MetricWire, config_from_wire, config_to_wire, metric_from_wire, metric_to_wire, undecodable},
+};
+
+const VERSION: u8 = 1;
+
+#[derive(Clone, PartialEq, Message)]
+struct TwinWire {
+    #[prost(uint64, tag = "1")]
+    rev: u64,
+    #[prost(uint32, tag = "2")]
+    shard: u32,
+    #[prost(uint64, tag = "3")]
+    seq: u64,
+    #[prost(sint64, optional, tag = "4")]
+    updated_at_ms: Option<i64>,
+    #[prost(sint64, optional, tag = "5")]
+    data_at_ms: Option<i64>,
+    #[prost(bool, tag = "6")]
+    stale: bool,
+    #[prost(double, optional, tag = "7")]
+    quality_score: Option<f64>,
+    #[prost(message, optional, tag = "8")]
+    config: Option<ConfigWire>,
+    #[prost(message, optional, tag = "9")]
+    attributes: Option<AttributesWire>,
+    #[prost(sint64, optional, tag = "10")]
+    minute_ms: Option<i64>,
+    #[prost(message, repeated, tag = "11")]
+    metrics: Vec<MetricStateWire>,
+    #[prost(message, optional, tag = "12")]
+    machine: Option<MachineWire>,
+    #[prost(message, optional, tag = "13")]
+    location: Option<LocationWire>,
+    #[prost(message, optional, tag = "14")]
+    job: Option<JobWire>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AttributesWire {
+    #[prost(string, tag = "1")]
+    set: String,
+    #[prost(string, optional, tag = "2")]
+    sensed_location: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MetricStateWire {
+    #[prost(message, optional, tag = "1")]
+    newest: Option<MetricWire>,
+    #[prost(sint64, tag = "2")]
+    at_ms: i64,
+    #[prost(uint32, tag = "3")]
+    kind: u32,
+    /// The open minute, then five minutes, hour, day where they are there.
+    #[prost(message, repeated, tag = "4")]
+    stats: Vec<StatsWire>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MachineWire {
+    #[prost(uint32, tag = "1")]
+    execution: u32,
+    #[prost(sint64, optional, tag = "2")]
+    since_ms: Option<i64>,
+    #[prost(sint64, optional, tag = "3")]
+    accounted_to_ms: Option<i64>,
+    #[prost(sint64, repeated, tag = "4")]
+    today: Vec<i64>,
+    #[prost(sint64, repeated, tag = "5")]
+    total: Vec<i64>,
+    #[prost(uint32, tag = "6")]
+    transitions_today: u32,
+    #[prost(double, tag = "7")]
+    cycles: f64,
+    #[prost(double, optional, tag = "8")]
+    good: Option<f64>,
+    #[prost(double, optional, tag = "9")]
+    scrap: Option<f64>,
+    #[prost(double, optional, tag = "10")]
+    energy_kwh: Option<f64>,
+    #[prost(double, tag = "11")]
+    idle_energy_kwh: f64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct NamedTimeWire {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(sint64, tag = "2")]
+    at_ms: i64,
+    /// The newest scan of a visit, after its beginning.
+    #[prost(sint64, tag = "3")]
+    seen_after_ms: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LocationWire {
+    #[prost(message, repeated, tag = "1")]
+    jobs: Vec<NamedTimeWire>,
+    #[prost(uint64, tag = "2")]
+    unlisted: u64,
+    #[prost(uint64, tag = "3")]
+    visits: u64,
+    #[prost(sint64, tag = "4")]
+    dwell_ms_sum: i64,
+    #[prost(sint64, tag = "5")]
+    dwell_ms_max: i64,
+    #[prost(sint64, optional, tag = "6")]
+    last_left_ms: Option<i64>,
+    #[prost(message, repeated, tag = "7")]
+    operators: Vec<NamedTimeWire>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct JobWire {
+    #[prost(message, repeated, tag = "1")]
+    visits: Vec<NamedTimeWire>,
+    #[prost(message, repeated, tag = "2")]
+    older: Vec<NamedTimeWire>,
+    #[prost(sint64, optional, tag = "3")]
+    started_at_ms: Option<i64>,
+    #[prost(sint64, optional, tag = "4")]
+    completed_at_ms: Option<i64>,
+    #[prost(uint64, tag = "5")]
+    scans: u64,
+    #[prost(string, optional, tag = "6")]
+    product_id: Option<String>,
+    #[prost(string, optional, tag = "7")]
+    product_variant: Option<String>,
+    #[prost(string, optional, tag = "8")]
+    operator_id: Option<String>,
+}
+
+fn ms(time: Option<Timestamp>) -> Option<i64> {
+    time.map(Timestamp::ms)
+}
+
+fn time(ms: Option<i64>) -> Option<Timestamp> {
+    ms.map(Timestamp::from_ms)
+}
+
+fn named(name: &str, at_ms: i64, seen_after_ms: i64) -> NamedTimeWire {
+    NamedTimeWire { name: name.to_owned(), at_ms, seen_after_ms }
+}
+
+fn text(boxed: &Option<Box<str>>) -> Option<String> {
+    boxed.as_deref().map(str::to_owned)
+}
+
+impl Twin {
+    /// Appends the twin's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let wire = TwinWire {
+            rev: self.rev,
+            shard: u32::from(self.position.shard),
+            seq: self.position.seq,
+            updated_at_ms: ms(self.updated_at),
+            data_at_ms: ms(self.data_at),
+            stale: self.stale,
+            quality_score: self.quality_score,
+            config: self.config.as_deref().map(config_to_wire),
+            attributes: self.attributes.as_ref().map(|attributes| AttributesWire {
+                set: serde_json::Value::Object(attributes.set.clone()).to_string(),
+                sensed_location: text(&attributes.sensed_location),
+            }),
+            minute_ms: ms(self.metrics.minute),
+            metrics: self.metrics.items.iter().map(metric_to_state).collect(),
+            machine: if let Nature::Machine(machine) = &self.nature { Some(machine_to_wire(machine)) } else { None },
+            location: if let Nature::Location(location) = &self.nature { Some(location_to_wire(location)) } else { None },
+            job: if let Nature::Job(job) = &self.nature { Some(job_to_wire(job)) } else { None },
+        };
+        out.push(VERSION);
+        out.reserve(wire.encoded_len());
+        wire.encode_raw(out);
+    }
+
+    /// Reads a twin; its address is not among its bytes.
+    pub fn decode(id: TwinId, bytes: &[u8]) -> Result<Self, DecodeError> {
+        let Some((&VERSION, body)) = bytes.split_first() else { return Err(undecodable("unknown version of a twin")) };
+        let wire = TwinWire::decode(body).map_err(undecodable)?;
+        let mut twin = Self::new(id);
+        twin.nature = match (&twin.nature, wire.machine, wire.location, wire.job) {
+            (Nature::Machine(_), Some(machine), ..) => Nature::Machine(Box::new(machine_from_wire(&machine)?)),
+            (Nature::Location(_), _, Some(location), _) => Nature::Location(Box::new(location_from_wire(location))),
+            (Nature::Job(_), _, _, Some(job)) => Nature::Job(Box::new(job_from_wire(job))),
+            _ => return Err(undecodable("a twin of another kind")),
+        };
+        twin.rev = wire.rev;
+        twin.position = Position { shard: u16::try_from(wire.shard).map_err(undecodable)?, seq: wire.seq };
+        twin.updated_at = time(wire.updated_at_ms);
+        twin.data_at = time(wire.data_at_ms);
+        twin.stale = wire.stale;
+        twin.quality_score = wire.quality_score;
+        twin.config = wire.config.map(config_from_wire).transpose()?.map(Box::new);
+        twin.attributes = wire.attributes.map(|attributes| {
+            Box::new(Attributes {
+                set: object(&attributes.set),
+                model: twin.config.as_ref().map(|config| object(&config.attributes)).unwrap_or_default(),
+                sensed_location: attributes.sensed_location.map(String::into_boxed_str),
+            })
+        });
+        let items = wire.metrics.into_iter().map(metric_from_state).collect::<Result<_, _>>()?;
+        twin.metrics = Metrics { minute: time(wire.minute_ms), items };
+        Ok(twin)
+    }
+}
+
+fn metric_to_state(metric: &Metric) -> MetricStateWire {
+    let coarse = metric.coarse.iter().flat_map(|coarse| coarse.iter());
+    MetricStateWire {
+        newest: Some(metric_to_wire(&metric.name, &metric.value)),
+        at_ms: metric.at.ms(),
+        kind: metric.kind as u32,
+        stats: std::iter::once(&metric.open).chain(coarse).map(|stats| StatsWire::of("", stats)).collect(),
+    }
+}
+
+fn metric_from_state(wire: MetricStateWire) -> Result<Metric, DecodeError> {
+    let (name, value) = metric_from_wire(wire.newest.ok_or_else(|| undecodable("a metric without a name"))?)?;
+    let kind = MetricKind::from_number(wire.kind).ok_or_else(|| undecodable("unknown kind of metric"))?;
+    let (open, coarse) = match &*wire.stats {
+        [open] => (open.stats(), None),
+        [open, m5, h1, d1] => (open.stats(), Some(Box::new([m5.stats(), h1.stats(), d1.stats()]))),
+        _ => return Err(undecodable("a metric without its buckets")),
+    };
+    Ok(Metric { name, value, at: Timestamp::from_ms(wire.at_ms), kind, open, coarse })
+}
+
+fn machine_to_wire(machine: &Machine) -> MachineWire {
+    MachineWire {
+        execution: machine.execution as u32,
+        since_ms: ms(machine.since),
+        accounted_to_ms: ms(machine.accounted_to),
+        today: machine.today.to_vec(),
+        total: machine.total.to_vec(),
+        transitions_today: machine.transitions_today,
+        cycles: machine.cycles,
+        good: machine.good,
+        scrap: machine.scrap,
+        energy_kwh: machine.energy_kwh,
+        idle_energy_kwh: machine.idle_energy_kwh,
+    }
+}
+
+fn machine_from_wire(wire: &MachineWire) -> Result<Machine, DecodeError> {
+    let times = |times: &[i64]| times.try_into().map_err(|_| undecodable("a wrong number of states"));
+    Ok(Machine {
+        execution: Execution::from_number(wire.execution).unwrap_or(Execution::Unknown),
+        since: time(wire.since_ms),
+        accounted_to: time(wire.accounted_to_ms),
+        today: times(&wire.today)?,
+        total: times(&wire.total)?,
+        transitions_today: wire.transitions_today,
+        cycles: wire.cycles,
+        good: wire.good,
+        scrap: wire.scrap,
+        energy_kwh: wire.energy_kwh,
+        idle_energy_kwh: wire.idle_energy_kwh,
+    })
+}
+
+fn location_to_wire(location: &Location) -> LocationWire {
+    let named_times = |times: &std::collections::BTreeMap<Box<str>, Timestamp>| {
+        times.iter().map(|(name, at)| named(name, at.ms(), 0)).collect()
+    };
+    LocationWire {
+        jobs: named_times(&location.jobs),
+        unlisted: location.unlisted,
+        visits: location.visits,
+        dwell_ms_sum: location.dwell_ms_sum,
+        dwell_ms_max: location.dwell_ms_max,
+        last_left_ms: ms(location.last_left),
+        operators: named_times(&location.operators),
+    }
+}
+
+fn location_from_wire(wire: LocationWire) -> Location {
+    let times = |times: Vec<NamedTimeWire>| {
+        times.into_iter().map(|entry| (entry.name.into(), Timestamp::from_ms(entry.at_ms))).collect()
+    };
+    Location {
+        jobs: times(wire.jobs),
+        unlisted: wire.unlisted,
+        visits: wire.visits,
+        dwell_ms_sum: wire.dwell_ms_sum,
+        dwell_ms_max: wire.dwell_ms_max,
+        last_left: time(wire.last_left_ms),
+        operators: times(wire.operators),
+    }
+}
+
+fn job_to_wire(job: &Job) -> JobWire {
+    let visits = job.visits.iter();
+    JobWire {
+        visits: visits
+            .map(|visit| named(&visit.location, visit.entered_at.ms(), visit.seen_at.ms_since(visit.entered_at)))
+            .collect(),
+        older: job.older.iter().map(|(location, dwell_ms)| named(location, *dwell_ms, 0)).collect(),
+        started_at_ms: ms(job.started_at),
+        completed_at_ms: ms(job.completed_at),
+        scans: job.scans,
+        product_id: text(&job.product_id),
+        product_variant: text(&job.product_variant),
+        operator_id: text(&job.operator_id),
+    }
+}
+
+fn job_from_wire(wire: JobWire) -> Job {
+    let visit = |entry: NamedTimeWire| {
+        let entered_at = Timestamp::from_ms(entry.at_ms);
+        Visit { location: entry.name.into(), entered_at, seen_at: entered_at.plus_ms(entry.seen_after_ms) }
+    };
+    let boxed = |text: Option<String>| text.map(String::into_boxed_str);
+    Job {
+        visits: wire.visits.into_iter().map(visit).collect(),
+        older: wire.older.into_iter().map(|entry| (entry.name.into(), entry.at_ms)).collect(),
+        started_at: time(wire.started_at_ms),
+        completed_at: time(wire.completed_at_ms),
+        scans: wire.scans,
+        product_id: boxed(wire.product_id),
+        product_variant: boxed(wire.product_variant),
+        operator_id: boxed(wire.operator_id),
+    }
+}
