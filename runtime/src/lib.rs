@@ -9,7 +9,7 @@ pub mod decode;
 pub mod filter;
 pub mod ingest;
 pub mod keyring;
-// pub mod mqtt;
+pub mod mqtt;
 pub mod node;
 pub mod plant;
 pub mod settings;

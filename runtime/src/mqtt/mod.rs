@@ -1,0 +1,17 @@
+//! MQTT: devices that connect straight to gemba, and brokers that gemba connects to.
+//!
+//! Promises: a PUBACK leaves only after the message is durable and visible; what cannot be used is kept as rejected,
+//! not dropped. Knows nothing of what a message means.
+
+mod broker;
+mod connection;
+mod listener;
+mod metric_names;
+mod packet;
+mod sessions;
+mod tls;
+mod topic;
+
+pub use broker::{BrokerDecoder, BrokerSettings, BrokerSubscription, InvalidBroker, run as run_broker};
+pub use listener::{ListenError, Listener, ListenerSettings, serve};
+pub use tls::{TlsError, TlsFiles, server_config};
