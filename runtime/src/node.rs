@@ -405,6 +405,44 @@ fn open(settings: NodeSettings) -> Result<(NodeSettings, Journal, Store), StartE
     Ok((settings, journal, store))
 }
 
+/// What a check of a data folder found.
+#[derive(Debug, Clone, Default)]
+pub struct FolderReport {
+    /// Records of the journal that are right.
+    pub records: u64,
+    /// Values of the state store that were looked at.
+    pub values: u64,
+    /// What is wrong, a line each.
+    pub damage: Vec<String>,
+}
+
+/// Checks every record of the journal and every value of the state store of a folder that no node uses; `seen` hears
+/// of the number checked so far. Blocks for as long as it takes.
+pub fn verify(data_dir: &std::path::Path, seen: &mut dyn FnMut(u64)) -> Result<FolderReport, StartError> {
+    let Some(shards) = shards_of(data_dir)? else {
+        let detail = "it holds no state.redb".to_owned();
+        return Err(StartError::Folder { folder: data_dir.display().to_string(), detail });
+    };
+    let mut settings = NodeSettings::new(data_dir.to_owned());
+    settings.shards = shards;
+    let (_, journal, store) = open(settings)?;
+    let found = journal.verify(seen);
+    let mut report = FolderReport { records: found.records, values: 0, damage: found.damage };
+    let mut values = 0;
+    report.damage.extend(store.verify(&mut |count| {
+        values = count;
+        seen(found.records + count);
+    })?);
+    report.values = values;
+    journal.close();
+    Ok(report)
+}
+
+/// The number of shards that a data folder was made with; `None` where there is no folder yet.
+pub fn shards_of(data_dir: &std::path::Path) -> Result<Option<u16>, StartError> {
+    Ok(Store::shards_of(&data_dir.join("state.redb"))?)
+}
+
 /// Tells the shards each second what time it is.
 async fn turn(node: std::sync::Weak<Inner>) {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));

@@ -72,7 +72,7 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
 }
 
 /// The state store of one node.
-pub struct Store {
+pub(crate) struct Store {
     database: Database,
 }
 

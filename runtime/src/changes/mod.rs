@@ -14,7 +14,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::filter::Filter;
-pub use self::{hub::Hub, subscription::Subscription};
+pub use self::{hub::Hub, patch::project, subscription::Subscription};
 
 /// The limits of subscriptions.
 #[derive(Debug, Clone)]

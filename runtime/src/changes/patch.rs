@@ -31,8 +31,9 @@ pub(super) fn diff(old: &Value, new: &Value) -> Option<Value> {
     }
 }
 
-/// Only the fields at dotted paths.
-pub(super) fn project(value: &Value, fields: &[String]) -> Value {
+/// Only the fields at dotted paths, e.g. `state.execution`.
+#[must_use]
+pub fn project(value: &Value, fields: &[String]) -> Value {
     let mut projected = Value::Object(Map::new());
     for field in fields {
         let parts: Vec<&str> = field.split('.').collect();

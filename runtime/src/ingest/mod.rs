@@ -17,7 +17,7 @@ pub use ticket::{SubmitError, Ticket};
 pub(crate) use ticket::TicketState;
 
 use crate::{
-    accounts::{Accounts, End},
+    accounts::Accounts,
     decode::Rejection,
     gate::Gate,
     metric_definitions as names,
@@ -82,17 +82,6 @@ pub enum Outcome {
     Late,
     /// Durable and kept aside, for this reason.
     Rejected(Rejection),
-}
-
-impl Outcome {
-    fn end(&self) -> End {
-        match self {
-            Self::Applied => End::Applied,
-            Self::Duplicate => End::Duplicate,
-            Self::Late => End::Late,
-            Self::Rejected(_) => End::Rejected,
-        }
-    }
 }
 
 /// The way in of one node. Cheap to clone.

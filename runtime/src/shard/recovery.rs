@@ -21,7 +21,7 @@ const SNAPSHOT_EVERY: u64 = 500_000;
 
 /// Why a shard cannot come back.
 #[derive(Debug, Error)]
-pub enum RecoverError {
+pub(crate) enum RecoverError {
     /// The journal is damaged or does not reach back to the snapshot.
     #[error("failed to recover shard {shard} at seq {seq}: {detail} (restore the data folder from a backup)")]
     Journal {

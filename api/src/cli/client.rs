@@ -1,0 +1,67 @@
+//! The commands' own HTTP client: one node, one token, errors as the node words them.
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use serde_json::Value as Json;
+
+/// Which node is asked.
+#[derive(Args, Clone)]
+pub(super) struct NodeArgs {
+    /// The node
+    #[arg(long, env = "GEMBA_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub(super) url: String,
+    /// The API key
+    #[arg(long, env = "GEMBA_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub(super) token: Option<String>,
+}
+
+/// Percent-encodes a value for a query.
+pub(super) fn encoded(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+impl NodeArgs {
+    fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.url.trim_end_matches('/'))
+    }
+
+    fn bearer(&self) -> String {
+        self.token.as_ref().map_or_else(String::new, |token| format!("Bearer {token}"))
+    }
+
+    pub(super) fn get(&self, path: &str) -> anyhow::Result<Json> {
+        let agent = agent();
+        let mut request = agent.get(self.address(path));
+        if self.token.is_some() {
+            request = request.header("authorization", self.bearer());
+        }
+        self.answer(request.call())
+    }
+
+    pub(super) fn send(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> anyhow::Result<Json> {
+        let agent = agent();
+        let address = self.address(path);
+        let mut request = if method == "PUT" { agent.put(address) } else { agent.post(address) };
+        request = request.header("content-type", kind);
+        if self.token.is_some() {
+            request = request.header("authorization", self.bearer());
+        }
+        self.answer(request.send(body))
+    }
+
+    fn answer(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Json> {
+        let mut answer = answer.with_context(|| format!("failed to reach {} (is the node running?)", self.url))?;
+        let status = answer.status();
+        let text = answer.body_mut().with_config().limit(256 << 20).read_to_string().context("the answer broke off")?;
+        let json: Json = serde_json::from_str(&text).unwrap_or_default();
+        if status.is_success() {
+            return Ok(json);
+        }
+        let detail = json["detail"].as_str().unwrap_or(&text);
+        Err(anyhow!("{detail} ({})", json["code"].as_str().unwrap_or(status.as_str())))
+    }
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).build().into()
+}

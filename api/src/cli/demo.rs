@@ -1,0 +1,118 @@
+//! `gemba demo`: a node, a simulated plant whose devices speak real MQTT to it, and where to look.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use gemba_twins::id::TenantId;
+use tokio::sync::watch;
+
+use super::{
+    ConfigArgs,
+    serve::{Running, log_to_stderr, record_metrics, runtime, stop_signal},
+};
+use crate::{
+    config::Config,
+    simulate::{Driver, DriverSettings, Plant},
+};
+
+#[derive(Args)]
+pub(super) struct DemoArgs {
+    /// Where HTTP listens; another port is taken if this one is not free
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    http: String,
+    /// Where MQTT listens
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    mqtt: String,
+    /// Machines of the plant
+    #[arg(long, default_value_t = 12)]
+    machines: usize,
+    /// Simulated seconds in a real one
+    #[arg(long, default_value_t = 1.0)]
+    speed: f64,
+    /// The same seed gives the same plant
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+    /// Where the data is kept; a temporary folder that is removed at the end if absent
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
+    log_to_stderr("warn", false)?;
+    let temporary = match &args.data_dir {
+        Some(_) => None,
+        None => Some(tempfile::tempdir().context("failed to make a temporary folder")?),
+    };
+    let folder = match (&args.data_dir, &temporary) {
+        (Some(folder), _) => folder.clone(),
+        (None, Some(temporary)) => temporary.path().to_owned(),
+        (None, None) => PathBuf::from("gemba-data"),
+    };
+    let config = |http: &str| {
+        let flags = ConfigArgs {
+            config: None,
+            data_dir: Some(folder.display().to_string()),
+            http: Some(http.to_owned()),
+            mqtt: Some(args.mqtt.clone()),
+        };
+        anyhow::Ok(Config::of(&flags.layers()?)?)
+    };
+    let metrics = record_metrics()?;
+    runtime()?.block_on(async {
+        let address: std::net::SocketAddr = args.http.parse().with_context(|| format!("{:?} is not an address", args.http))?;
+        let free = tokio::net::TcpListener::bind(address).await.is_ok();
+        let http = if free { args.http.clone() } else { format!("{}:0", address.ip()) };
+        if !free {
+            println!("{address} is taken; listening on another port");
+        }
+        let running = Running::start(config(&http)?, metrics).await?;
+        running.node.all_recovered().await;
+        let plant = Plant::new(args.machines, args.seed);
+        let tenant = TenantId::parse("default")?;
+        let model = plant.model().context("the demo's plant model")?;
+        let same = running.node.plant(&tenant).is_some_and(|applied| applied.model.text() == model.text());
+        if !same {
+            running.node.apply_plant(&tenant, model, "demo").await?;
+        }
+        let mqtt = running.mqtt.as_ref().context("the demo needs MQTT (do not switch it off)")?.address;
+        let settings = DriverSettings {
+            host: mqtt.ip().to_string(),
+            port: mqtt.port(),
+            tenant: "default".into(),
+            login: None,
+            speed: args.speed,
+            seconds: None,
+        };
+        let (shutdown, told) = watch::channel(false);
+        let driving = tokio::spawn(Driver::new(settings).run(plant, told));
+        let url = format!("http://{}", running.http.address);
+        println!("{}", greeting(&url, &mqtt.to_string(), args.machines, &folder.display().to_string()));
+        stop_signal().await?;
+        println!("stopping");
+        // Whoever listened is gone only after this.
+        let _ = shutdown.send(true);
+        let published = driving.await.context("the simulation panicked")?;
+        running.stop().await;
+        println!("stopped after {published} messages of the plant");
+        anyhow::Ok(())
+    })?;
+    drop(temporary);
+    Ok(())
+}
+
+fn greeting(url: &str, mqtt: &str, machines: usize, folder: &str) -> String {
+    format!(
+        "gemba demo: {machines} machines, their meters, air sensors and jobs, publishing by MQTT to {mqtt}
+
+  page       {url}/
+  machines   curl '{url}/v1/twins?kind=machine'
+  live       gemba get machine --watch --url {url}
+  a job      gemba get job --url {url}
+  search     curl -G '{url}/v1/twins' --data-urlencode 'filter=state.execution != \"producing\"'
+  all calls  {url}/docs
+
+data in {folder}; Ctrl-C stops
+ready"
+    )
+}

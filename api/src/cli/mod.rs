@@ -1,0 +1,144 @@
+//! The command line: one binary, a command for each thing a user does.
+//!
+//! Promises: errors are one sentence on stderr that names the thing and the mend; exit status 0 done, 1 failed, 2
+//! wrong usage; `--json` where a script would want it.
+
+mod client;
+mod demo;
+mod get;
+mod keys;
+mod plant;
+mod serve;
+mod simulate;
+mod verify;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Layers;
+
+/// Digital twins of factories: machines, locations and jobs.
+#[derive(Parser)]
+#[command(name = "gemba", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The whole product on one machine, with a simulated plant whose devices speak real MQTT
+    #[command(after_help = "Example: gemba demo --machines 20 --http 127.0.0.1:8080")]
+    Demo(demo::DemoArgs),
+    /// One node
+    #[command(after_help = "Example: gemba serve --config gemba.toml")]
+    Serve(ConfigArgs),
+    /// Twins in the terminal
+    #[command(after_help = "Examples:\n  gemba get machine --filter 'kpis.oee < 0.6'\n  gemba get job/job-0007\n  gemba get machine --watch")]
+    Get(get::GetArgs),
+    /// Sets the plant model of a running node
+    #[command(after_help = "Example: gemba apply -f plant.yaml")]
+    Apply(plant::PlantArgs),
+    /// Shows what a plant model would change
+    #[command(after_help = "Example: gemba plan -f plant.yaml")]
+    Plan(plant::PlantArgs),
+    /// The plant simulator alone, against any broker
+    #[command(after_help = "Example: gemba simulate --mqtt mqtt://127.0.0.1:1883 --machines 10 --seed 7 --duration 60")]
+    Simulate(simulate::SimulateArgs),
+    /// Checks every record of a data folder that no node uses
+    #[command(after_help = "Example: gemba verify --data-dir gemba-data")]
+    Verify(verify::VerifyArgs),
+    /// Shows the configuration in force and where each value came from
+    #[command(after_help = "Example: GEMBA_HTTP__ADDRESS=127.0.0.1:9000 gemba config --print")]
+    Config(ConfigShowArgs),
+    /// API keys
+    #[command(after_help = "Example: gemba key new --tenant acme --role viewer --name wall-display")]
+    Key(keys::KeyArgs),
+}
+
+/// Where the configuration comes from.
+#[derive(Args, Clone, Default)]
+struct ConfigArgs {
+    /// The configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the data is (node.data_dir)
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Where HTTP listens (http.address)
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    /// Where MQTT listens, or off (mqtt.address)
+    #[arg(long, value_name = "ADDR")]
+    mqtt: Option<String>,
+}
+
+#[derive(Args)]
+struct ConfigShowArgs {
+    /// Show it; nothing else can be done here yet
+    #[arg(long, required = true)]
+    print: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl ConfigArgs {
+    fn layers(&self) -> anyhow::Result<Layers> {
+        let mut layers = Layers::defaults();
+        if let Some(file) = &self.config {
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| anyhow::anyhow!("failed to read {}: {error} (does it exist?)", file.display()))?;
+            layers.file(&file.display().to_string(), &text)?;
+        }
+        layers.environment(std::env::vars())?;
+        for (key, value) in [("node.data_dir", &self.data_dir), ("http.address", &self.http), ("mqtt.address", &self.mqtt)] {
+            if let Some(value) = value {
+                layers.flag(key, value);
+            }
+        }
+        Ok(layers)
+    }
+}
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Get(args) => get::run(&args),
+        Command::Apply(args) => plant::apply(&args),
+        Command::Plan(args) => plant::plan(&args),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Config(args) => show_config(&args),
+        Command::Key(args) => keys::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gemba: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn show_config(args: &ConfigShowArgs) -> anyhow::Result<()> {
+    let layers = args.config.layers()?;
+    crate::config::Config::of(&layers)?;
+    let shown = layers.shown();
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&shown)?);
+        return Ok(());
+    }
+    let width = shown.iter().map(|shown| shown.key.len()).max().unwrap_or(0);
+    for setting in shown {
+        println!("{:width$} = {}  ({})", setting.key, setting.value, setting.source);
+    }
+    Ok(())
+}

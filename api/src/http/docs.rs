@@ -1,0 +1,180 @@
+//! What needs no credential: health, metrics, the OpenAPI document and a page that shows it, and where things are.
+
+use serde_json::{Map, Value as Json, json};
+use warp::http::{HeaderValue, Method, Response, StatusCode, header};
+
+use super::{
+    problem::Reply,
+    routes::{self, App, Operation, ROUTES},
+};
+
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Answers what everybody may see; `None` for everything else.
+pub(super) fn open(app: &App, method: &Method, path: &str) -> Option<Reply> {
+    if *method != Method::GET && *method != Method::HEAD {
+        return None;
+    }
+    Some(match path {
+        "/livez" => routes::json(StatusCode::OK, br#"{"status":"alive"}"#.to_vec()),
+        "/readyz" => ready(app),
+        "/metrics" => text("text/plain; version=0.0.4", app.metrics.render()),
+        "/openapi.json" => routes::json(StatusCode::OK, document().to_string().into_bytes()),
+        "/" => page(include_str!("../page/index.html")),
+        "/docs" => page(include_str!("../page/docs.html")),
+        "/docs.js" => text("text/javascript; charset=utf-8", include_str!("../page/docs.js").to_owned()),
+        "/page.css" => text("text/css; charset=utf-8", include_str!("../page/page.css").to_owned()),
+        _ => return None,
+    })
+}
+
+fn text(kind: &'static str, body: String) -> Reply {
+    let mut response = Response::new(body.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+fn page(body: &str) -> Reply {
+    let mut response = text("text/html; charset=utf-8", body.to_owned());
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    response
+}
+
+fn ready(app: &App) -> Reply {
+    let (recovered, shards) = app.node.shards_recovered();
+    let (status, word) = match (app.node.is_ready(), app.node.storage_failed()) {
+        (true, _) => (StatusCode::OK, "ready"),
+        (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "storage_failed"),
+        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "recovering"),
+    };
+    let body = json!({"status": word, "shards_recovered": recovered, "shards": shards});
+    routes::json(status, body.to_string().into_bytes())
+}
+
+/// The OpenAPI document, made of the same table that the dispatch uses.
+pub(super) fn document() -> Json {
+    let mut paths: Map<String, Json> = Map::new();
+    for route in &ROUTES {
+        let path = format!("/{}", route.path.join("/"));
+        let in_path = route.path.iter().filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        let mut parameters: Vec<Json> = in_path
+            .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+            .collect();
+        parameters.extend(parameters_of(route.operation));
+        let mut operation = json!({
+            "operationId": format!("{:?}", route.operation),
+            "summary": route.summary,
+            "description": format!("Least role: {:?}.", route.least),
+            "parameters": parameters,
+            "responses": {
+                "200": {"description": "Done", "content": {"application/json": {"schema": {"$ref": format!("#/components/schemas/{}", answer_of(route.operation))}}}},
+                "default": {"description": "Not done", "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}},
+            },
+        });
+        if let (Some(body), Json::Object(object)) = (body_of(route.operation), &mut operation) {
+            object.insert("requestBody".into(), body);
+        }
+        let entry = paths.entry(path).or_insert_with(|| json!({}));
+        entry[route.method.as_str().to_ascii_lowercase()] = operation;
+    }
+    paths.insert("/v1/stream".into(), stream());
+    for (path, summary) in [("/livez", "Whether the process runs"), ("/readyz", "Whether it can serve"), ("/metrics", "Metrics for Prometheus")] {
+        paths.insert(path.into(), json!({"get": {"summary": summary, "security": [], "responses": {"200": {"description": "Yes"}}}}));
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": "gemba", "version": env!("CARGO_PKG_VERSION"), "description": "Digital twins of factories: machines, locations and jobs.", "license": {"name": "Apache-2.0"}},
+        "security": [{"bearer": []}],
+        "paths": paths,
+        "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}, "schemas": schemas()},
+    })
+}
+
+fn query(name: &str, description: &str) -> Json {
+    json!({"name": name, "in": "query", "description": description, "schema": {"type": "string"}})
+}
+
+fn parameters_of(operation: Operation) -> Vec<Json> {
+    let list = |rest: Vec<Json>| {
+        let mut all = rest;
+        all.push(query("limit", "Most items, 1 to 1000; 100 if absent"));
+        all.push(query("cursor", "Where the page before ended"));
+        all
+    };
+    match operation {
+        Operation::ListTwins => list(vec![
+            query("kind", "machine, location or job"),
+            query("filter", "CEL over the twin's JSON, e.g. kpis.oee < 0.6 && attributes.location == \"cell-2\""),
+            query("fields", "Only these dotted paths, with commas between"),
+            query("sort", "By a field's path, the largest first with - before it, e.g. -kpis.oee"),
+        ]),
+        Operation::GetTwin => vec![query("at", "As it was at this time (RFC 3339)")],
+        Operation::History => vec![
+            query("metric", "Only these metrics, with commas between"),
+            query("from", "RFC 3339 or milliseconds since 1970; a day ago if absent"),
+            query("to", "RFC 3339 or milliseconds since 1970; now if absent"),
+            query("step", "1m, 5m, 1h, 1d or raw"),
+        ],
+        Operation::Events => vec![query("after", "Only events after this seq"), query("limit", "Most items, 1 to 1000; 100 if absent")],
+        Operation::ListRejected => list(Vec::new()),
+        _ => Vec::new(),
+    }
+}
+
+fn body_of(operation: Operation) -> Option<Json> {
+    let json_of = |schema: &str| json!({"required": true, "content": {"application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}}});
+    match operation {
+        Operation::Readings => Some(json_of("Reading")),
+        Operation::Scans => Some(json_of("Scan")),
+        Operation::SetAttributes => Some(json!({"required": true, "content": {"application/merge-patch+json": {"schema": {"type": "object"}}}})),
+        Operation::PutPlant | Operation::PlanPlant => Some(json!({"required": true, "content": {"application/yaml": {"schema": {"type": "object"}}, "application/json": {"schema": {"type": "object"}}}})),
+        _ => None,
+    }
+}
+
+fn answer_of(operation: Operation) -> &'static str {
+    match operation {
+        Operation::GetTwin | Operation::SetAttributes => "Twin",
+        Operation::Readings | Operation::Scans => "BatchAnswer",
+        Operation::History => "History",
+        Operation::ListTwins | Operation::Events | Operation::Ingest | Operation::ListRejected => "List",
+        _ => "Object",
+    }
+}
+
+fn stream() -> Json {
+    json!({"get": {
+        "operationId": "Stream",
+        "summary": "Follow twins: a WebSocket (subprotocol gemba.v1), or Server-Sent Events for Accept: text/event-stream",
+        "description": "A browser passes its token as the subprotocol bearer.<token>. Frames: subscribe, unsubscribe, auth, ping; subscribed, snapshot, live, change, enter, leave, lost, error, pong.",
+        "parameters": [query("filter", "Server-Sent Events: CEL over the twin's JSON"), query("fields", "Server-Sent Events: only these paths"), query("mode", "latest or every"), query("max_rate_hz", "Most flushes a second"), query("resume", "The token of a live frame")],
+        "responses": {"101": {"description": "Switching to WebSocket"}, "200": {"description": "Server-Sent Events", "content": {"text/event-stream": {}}}},
+    }})
+}
+
+fn schemas() -> Json {
+    let text = json!({"type": "string"});
+    let metrics = json!({"type": "object", "additionalProperties": {"type": ["number", "string", "boolean", "null"]}});
+    json!({
+        "Object": {"type": "object"},
+        "List": {"type": "object", "required": ["items", "cursor"], "properties": {"items": {"type": "array"}, "cursor": {"type": ["string", "null"]}}},
+        "History": {"type": "array", "items": {"type": "object", "required": ["time", "metric"]}},
+        "BatchAnswer": {"type": "object", "required": ["accepted", "duplicates", "rejected"], "properties": {
+            "accepted": {"type": "integer"}, "duplicates": {"type": "integer"},
+            "rejected": {"type": "array", "items": {"type": "object", "properties": {"index": {"type": "integer"}, "code": text, "detail": text}}}}},
+        "Problem": {"type": "object", "required": ["type", "title", "status", "code", "detail"], "properties": {
+            "type": text, "title": text, "status": {"type": "integer"}, "code": text, "detail": text}},
+        "Reading": {"type": "object", "required": ["sensor_id", "metrics"], "properties": {
+            "sensor_id": text, "sensor_type": {"enum": ["MACHINE", "ENERGY", "AIR_QUALITY", "RFID"]}, "location_id": text,
+            "timestamp": {"type": "string", "format": "date-time"}, "message_id": text, "metrics": metrics,
+            "quality_score": {"type": "number", "minimum": 0, "maximum": 1}, "source_system": text, "device_metadata": {"type": "object"}}},
+        "Scan": {"type": "object", "required": ["job_id", "location"], "properties": {
+            "job_id": text, "location": text, "product_id": text, "product_variant": text,
+            "scan_timestamp": {"type": "string", "format": "date-time"}, "operator_id": text, "metadata": {"type": "object"}, "message_id": text}},
+        "Twin": {"type": "object", "required": ["twin", "rev", "seq", "attributes", "state", "kpis", "links"], "properties": {
+            "twin": text, "kind": text, "id": text, "rev": {"type": "integer"},
+            "seq": {"type": "object", "properties": {"shard": {"type": "integer"}, "seq": {"type": "integer"}}},
+            "updated_at": {"type": "string", "format": "date-time"}, "attributes": {"type": "object"},
+            "state": {"type": "object"}, "kpis": {"type": "object"}, "links": {"type": "object"}}},
+    })
+}

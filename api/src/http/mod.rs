@@ -1,0 +1,16 @@
+//! The HTTP side: who is asking, what they ask, what they are told.
+//!
+//! Promises: the tenant comes from the credential; every error is RFC 9457 with a stable code; bodies are bounded.
+//! Knows nothing of storage or folds beyond what the node offers.
+
+mod docs;
+mod ingest;
+mod plant;
+mod problem;
+mod routes;
+mod server;
+mod stream;
+mod twins;
+
+pub use routes::{App, service_filter};
+pub use server::{Bound, ServeError, ServerSettings, serve};

@@ -1,0 +1,273 @@
+//! Which call leads where: one table that the dispatch and the OpenAPI document share, so that they cannot differ.
+//!
+//! Promises: who is asking is settled before anything else; what a role may not do is refused here, by the table.
+
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::StreamExt;
+use gemba_runtime::{
+    keyring::{Keyring, Principal, Role},
+    node::Node,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use percent_encoding::percent_decode_str;
+use warp::{
+    Filter, Reply as _,
+    filters::BoxedFilter,
+    http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header},
+};
+
+use super::{
+    docs, ingest, plant,
+    problem::{Problem, Reply},
+    stream, twins,
+};
+
+/// What all calls share.
+pub struct App {
+    /// The node.
+    pub node: Node,
+    /// Who may do what.
+    pub keyring: Arc<Keyring>,
+    /// The metrics, for Prometheus.
+    pub metrics: PrometheusHandle,
+    /// Largest body of a request, in bytes.
+    pub body_max: usize,
+    /// The source that messages by HTTP are counted under.
+    pub source: Arc<str>,
+}
+
+/// One call.
+pub(super) struct Call {
+    pub(super) app: Arc<App>,
+    pub(super) principal: Principal,
+    pub(super) path: Vec<String>,
+    pub(super) query: Vec<(String, String)>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Call {
+    pub(super) fn query(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(super) fn header(&self, name: header::HeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// A number in the query, within bounds.
+    pub(super) fn number(&self, name: &str, default: usize, max: usize) -> Result<usize, Problem> {
+        match self.query(name) {
+            None => Ok(default),
+            Some(text) => text.parse().ok().filter(|number| (1..=max).contains(number)).ok_or_else(|| {
+                Problem::invalid("query.invalid", format!("{name}={text:?} is not a number from 1 to {max}"))
+            }),
+        }
+    }
+}
+
+/// What a call does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operation {
+    ListTwins,
+    GetTwin,
+    SetAttributes,
+    History,
+    Events,
+    GetPlant,
+    PutPlant,
+    PlanPlant,
+    Readings,
+    Scans,
+    Ingest,
+    ListRejected,
+    RetryRejected,
+}
+
+/// A row of the table: method, path (`{}` stands for a part), who may, what it does, in a sentence.
+pub(super) struct Route {
+    pub(super) method: Method,
+    pub(super) path: &'static [&'static str],
+    pub(super) least: Role,
+    pub(super) operation: Operation,
+    pub(super) summary: &'static str,
+}
+
+const fn route(method: Method, path: &'static [&'static str], least: Role, operation: Operation, summary: &'static str) -> Route {
+    Route { method, path, least, operation, summary }
+}
+
+/// All calls that need a credential, but the stream.
+pub(super) static ROUTES: [Route; 13] = [
+    route(Method::GET, &["v1", "twins", "{kind}", "{id}"], Role::Viewer, Operation::GetTwin, "One twin, or as it was at a time"),
+    route(Method::POST, &["v1", "readings"], Role::Device, Operation::Readings, "Send readings: one object, an array, or NDJSON"),
+    route(Method::POST, &["v1", "scans"], Role::Device, Operation::Scans, "Send scans: one object, an array, or NDJSON"),
+    route(Method::GET, &["v1", "twins"], Role::Viewer, Operation::ListTwins, "List and search twins"),
+    route(Method::PATCH, &["v1", "twins", "{kind}", "{id}", "attributes"], Role::Operator, Operation::SetAttributes, "Set attributes by a JSON merge patch"),
+    route(Method::GET, &["v1", "twins", "{kind}", "{id}", "history"], Role::Viewer, Operation::History, "A twin's history as a flat array"),
+    route(Method::GET, &["v1", "twins", "{kind}", "{id}", "events"], Role::Viewer, Operation::Events, "A twin's journaled events"),
+    route(Method::GET, &["v1", "plant"], Role::Viewer, Operation::GetPlant, "The plant model in force"),
+    route(Method::PUT, &["v1", "plant"], Role::Engineer, Operation::PutPlant, "Apply a plant model, YAML or JSON"),
+    route(Method::POST, &["v1", "plant", "plan"], Role::Viewer, Operation::PlanPlant, "What a plant model would change"),
+    route(Method::GET, &["v1", "ingest"], Role::Viewer, Operation::Ingest, "How many messages of each source ended how"),
+    route(Method::GET, &["v1", "rejected"], Role::Viewer, Operation::ListRejected, "Rejected messages with their reasons"),
+    route(Method::POST, &["v1", "rejected", "{id}", "retry"], Role::Operator, Operation::RetryRejected, "Read a rejected message again"),
+];
+
+/// Everything the node answers by HTTP.
+pub fn service_filter(app: Arc<App>) -> BoxedFilter<(Response<warp::hyper::body::Bytes>,)> {
+    let shared = warp::any().map(move || app.clone());
+    warp::method()
+        .and(warp::path::full())
+        .and(warp::query::raw().or(warp::any().map(String::new)).unify())
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .and(shared)
+        .then(|method: Method, path: warp::path::FullPath, query: String, headers: HeaderMap, body, app| async move {
+            let reply = dispatch(app, &method, path.as_str(), &query, headers, body).await;
+            let mut reply = reply.unwrap_or_else(|problem| problem.response());
+            let set = reply.headers_mut();
+            set.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            if !set.contains_key(header::CACHE_CONTROL) {
+                set.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            }
+            reply
+        })
+        .boxed()
+}
+
+/// The stream's filter, then all others.
+pub(super) fn all(app: Arc<App>) -> BoxedFilter<(warp::reply::Response,)> {
+    let others = service_filter(app.clone()).map(|reply: Reply| reply.into_response());
+    stream::filter(app).or(others).unify().boxed()
+}
+
+async fn dispatch<B>(
+    app: Arc<App>,
+    method: &Method,
+    path: &str,
+    query: &str,
+    headers: HeaderMap,
+    body: impl futures_util::Stream<Item = Result<B, warp::Error>> + Send,
+) -> Result<Reply, Problem>
+where
+    B: Buf + Send,
+{
+    if let Some(reply) = docs::open(&app, method, path) {
+        return Ok(reply);
+    }
+    let parts: Vec<String> = path
+        .trim_matches('/')
+        .split('/')
+        .map(|part| percent_decode_str(part).decode_utf8().map(|part| part.into_owned()))
+        .collect::<Result<_, _>>()
+        .map_err(|_| Problem::invalid("path.invalid", "the path is not UTF-8"))?;
+    let fits = |route: &&Route| {
+        route.path.len() == parts.len() && route.path.iter().zip(&parts).all(|(wanted, part)| wanted.starts_with('{') || wanted == part)
+    };
+    let mut same_path = ROUTES.iter().filter(fits).peekable();
+    if same_path.peek().is_none() {
+        let detail = format!("nothing is at {path} (see /docs)");
+        return Err(Problem::new(StatusCode::NOT_FOUND, "path.not_found", detail));
+    }
+    let wanted = if method == Method::HEAD { &Method::GET } else { method };
+    let Some(route) = same_path.find(|route| route.method == *wanted) else {
+        let detail = format!("{method} is not possible at {path} (see /docs)");
+        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method.not_allowed", detail));
+    };
+    let principal = principal(&app.keyring, &headers)?;
+    allow(&principal, route)?;
+    let body = if *wanted == Method::GET { Bytes::new() } else { collect(body, app.body_max).await? };
+    let query = warp_query(query)?;
+    let call = Call { app, principal, path: parts, query, headers, body };
+    match route.operation {
+        Operation::GetTwin => twins::get(&call).await,
+        Operation::ListTwins => twins::list(&call).await,
+        Operation::SetAttributes => twins::set_attributes(&call).await,
+        Operation::History => twins::history(&call).await,
+        Operation::Events => twins::events(&call).await,
+        Operation::GetPlant => plant::get(&call),
+        Operation::PutPlant => plant::put(&call).await,
+        Operation::PlanPlant => plant::plan(&call),
+        Operation::Readings => ingest::take(&call, ingest::What::Readings).await,
+        Operation::Scans => ingest::take(&call, ingest::What::Scans).await,
+        Operation::Ingest => ingest::counts(&call),
+        Operation::ListRejected => ingest::list_rejected(&call).await,
+        Operation::RetryRejected => ingest::retry(&call).await,
+    }
+}
+
+fn warp_query(query: &str) -> Result<Vec<(String, String)>, Problem> {
+    let decode = |text: &str| {
+        let spaced = text.replace('+', " ");
+        percent_decode_str(&spaced).decode_utf8().map(|text| text.into_owned())
+    };
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decode(name)?, decode(value)?))
+        })
+        .collect::<Result<_, std::str::Utf8Error>>()
+        .map_err(|_| Problem::invalid("query.invalid", "the query is not UTF-8"))
+}
+
+/// Who is asking.
+pub(super) fn principal(keyring: &Keyring, headers: &HeaderMap) -> Result<Principal, Problem> {
+    if let Some(anyone) = keyring.anyone() {
+        return Ok(anyone);
+    }
+    let unauthorized = |code, detail: &str| Problem::new(StatusCode::UNAUTHORIZED, code, detail);
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Err(unauthorized("auth.missing", "no credential was sent (send Authorization: Bearer <token>)"));
+    };
+    let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
+    token
+        .and_then(|token| keyring.verify(token))
+        .ok_or_else(|| unauthorized("auth.invalid", "the token is not known (make one with `gemba key new`)"))
+}
+
+fn allow(principal: &Principal, route: &Route) -> Result<(), Problem> {
+    let allowed = match route.least {
+        Role::Device => principal.role.may_send(),
+        least => principal.role.is_at_least(least),
+    };
+    if allowed {
+        return Ok(());
+    }
+    let detail = format!("the key {} may not do this (its role is {:?})", principal.name, principal.role);
+    Err(Problem::new(StatusCode::FORBIDDEN, "auth.forbidden", detail))
+}
+
+/// The whole body, if it is not larger than `max`.
+async fn collect<B: Buf>(body: impl futures_util::Stream<Item = Result<B, warp::Error>>, max: usize) -> Result<Bytes, Problem> {
+    let mut body = std::pin::pin!(body);
+    let mut whole = BytesMut::new();
+    while let Some(chunk) = body.next().await {
+        let mut chunk = chunk.map_err(|_| Problem::invalid("body.broken", "the body ended before it was whole"))?;
+        if whole.len() + chunk.remaining() > max {
+            let detail = format!("the body is larger than {max} bytes (send it in parts)");
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body.too_large", detail));
+        }
+        whole.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
+    }
+    Ok(whole.freeze())
+}
+
+/// A JSON answer.
+pub(super) fn json(status: StatusCode, body: Vec<u8>) -> Reply {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+pub(super) fn ok(body: &impl serde::Serialize) -> Result<Reply, Problem> {
+    let bytes = serde_json::to_vec(body).map_err(|error| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "answer.unwritable", error.to_string())
+    })?;
+    Ok(json(StatusCode::OK, bytes))
+}

@@ -1,0 +1,262 @@
+//! Calls about twins: one, many, attributes, history, events.
+
+use gemba_runtime::{
+    changes, clock,
+    filter::{Filter, Query, search},
+    node::{HistoryPoint, Step},
+};
+use gemba_twins::{
+    event::{Body, Event, TwinMessage, Value},
+    id::{InvalidId, Kind, TwinId},
+    rollup::Level,
+    time::Timestamp,
+    twin::Twin,
+};
+use serde_json::{Map, Value as Json, json};
+use warp::http::{HeaderValue, StatusCode, header};
+
+use super::{
+    problem::{Problem, Reply},
+    routes::{self, Call, ok},
+};
+
+/// Longest span of raw readings or buckets in one answer.
+const POINTS_MAX: usize = 200_000;
+
+fn twin_id(call: &Call) -> Result<TwinId, Problem> {
+    let (kind, id) = (&call.path[2], &call.path[3]);
+    let parsed = Kind::parse(kind).and_then(|kind| TwinId::new(call.principal.tenant.clone(), kind, id));
+    parsed.map_err(|error| match error {
+        InvalidId::Kind(_) => Problem::invalid("twin.kind_invalid", error.to_string()),
+        other => Problem::invalid("twin.id_invalid", other.to_string()),
+    })
+}
+
+fn time(call: &Call, name: &str) -> Result<Option<Timestamp>, Problem> {
+    let Some(text) = call.query(name) else { return Ok(None) };
+    // Grafana's macros give milliseconds since 1970.
+    let parsed = text.parse().ok().or_else(|| Timestamp::checked_from_ms(text.parse().ok()?));
+    parsed.map(Some).ok_or_else(|| {
+        Problem::invalid("query.invalid", format!("{name}={text:?} is not a time (use RFC 3339 or milliseconds since 1970)"))
+    })
+}
+
+fn view(twin: &Twin, now: Timestamp) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1_024);
+    // A view has string keys only, and writing to memory cannot fail.
+    let _ = serde_json::to_writer(&mut bytes, &twin.view(now));
+    bytes
+}
+
+pub(super) async fn get(call: &Call) -> Result<Reply, Problem> {
+    let id = twin_id(call)?;
+    let node = &call.app.node;
+    if let Some(at) = time(call, "at")? {
+        let twin = node.twin_at(&id, at).await?.ok_or_else(|| Problem::not_found(&format!("{id} at {at}")))?;
+        return Ok(routes::json(StatusCode::OK, view(&twin, at)));
+    }
+    node.recovered(&id).await;
+    let known = call.header(header::IF_NONE_MATCH);
+    let now = clock::now();
+    let found = node.twins().with(&id, |twin| {
+        let tag = format!("\"rev:{}\"", twin.rev());
+        let same = known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag || known.trim() == "*"));
+        (tag, if same { None } else { Some(view(twin, now)) })
+    })?;
+    let (tag, body) = found.ok_or_else(|| Problem::not_found(&id.to_string()))?;
+    let mut reply = match body {
+        Some(body) => routes::json(StatusCode::OK, body),
+        None => routes::json(StatusCode::NOT_MODIFIED, Vec::new()),
+    };
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        reply.headers_mut().insert(header::ETAG, tag);
+    }
+    Ok(reply)
+}
+
+pub(super) async fn list(call: &Call) -> Result<Reply, Problem> {
+    let kind = call.query("kind").map(Kind::parse).transpose();
+    let kind = kind.map_err(|error| Problem::invalid("twin.kind_invalid", error.to_string()))?;
+    let fields: Option<Vec<String>> = call.query("fields").map(|fields| fields.split(',').map(|field| field.trim().to_owned()).collect());
+    let query = Query {
+        tenant: call.principal.tenant.clone(),
+        kind,
+        filter: call.query("filter").filter(|text| !text.trim().is_empty()).map(Filter::compile).transpose()?,
+        sort: call.query("sort").map(str::to_owned),
+        limit: call.number("limit", 100, 1_000)?,
+        cursor: call.query("cursor").map(str::to_owned),
+        now: clock::now(),
+    };
+    call.app.node.all_recovered().await;
+    let page = search(call.app.node.twins(), &query, |twin: &Twin| match &fields {
+        None => view(twin, query.now),
+        Some(fields) => {
+            let whole = serde_json::to_value(twin.view(query.now)).unwrap_or_default();
+            project(&whole, fields).to_string().into_bytes()
+        }
+    })
+    .await?;
+    let mut body = b"{\"items\":[".to_vec();
+    for (number, item) in page.items.iter().enumerate() {
+        if number > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(item);
+    }
+    body.extend_from_slice(format!("],\"cursor\":{}}}", json!(page.cursor)).as_bytes());
+    Ok(routes::json(StatusCode::OK, body))
+}
+
+/// The twin's address and revision, and the fields asked for.
+fn project(whole: &Json, fields: &[String]) -> Json {
+    let mut projected = changes::project(whole, fields);
+    for name in ["twin", "rev"] {
+        projected[name] = whole[name].clone();
+    }
+    projected
+}
+
+pub(super) async fn set_attributes(call: &Call) -> Result<Reply, Problem> {
+    let id = twin_id(call)?;
+    let patch: Json = serde_json::from_slice(&call.body).map_err(|error| {
+        Problem::invalid("json.malformed", format!("the body is not JSON: {error} (send a merge patch, e.g. {{\"name\":\"Mazak 07\"}})"))
+    })?;
+    if !patch.is_object() {
+        return Err(Problem::invalid("attributes.not_object", "the body is not a JSON object (send a merge patch)"));
+    }
+    if call.body.len() > 16_384 {
+        let detail = "the attributes take more than 16 KiB (keep documents elsewhere and link them)";
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "attributes.too_large", detail));
+    }
+    let if_rev = match call.header(header::IF_MATCH) {
+        None | Some("*") => None,
+        Some(tag) => {
+            let rev = tag.trim().trim_matches('"').strip_prefix("rev:").and_then(|rev| rev.parse().ok());
+            Some(rev.ok_or_else(|| Problem::invalid("query.invalid", "If-Match is not an ETag of a twin, e.g. \"rev:812\""))?)
+        }
+    };
+    call.app.node.set_attributes(&id, &patch.to_string(), &call.principal.name, if_rev).await?;
+    get(call).await
+}
+
+pub(super) async fn history(call: &Call) -> Result<Reply, Problem> {
+    let id = twin_id(call)?;
+    let step = match call.query("step").unwrap_or("1m") {
+        "raw" => Step::Raw,
+        text => Step::Level(Level::parse(text).ok_or_else(|| {
+            Problem::invalid("query.invalid", format!("step={text:?} is none of 1m, 5m, 1h, 1d, raw"))
+        })?),
+    };
+    let now = clock::now();
+    let to = time(call, "to")?.unwrap_or_else(|| now.plus_ms(5 * 60_000));
+    let from = time(call, "from")?.unwrap_or_else(|| match step {
+        Step::Level(Level::D1) => Timestamp::from_ms(0),
+        Step::Level(Level::H1) => now.plus_ms(-7 * 86_400_000),
+        _ => now.plus_ms(-86_400_000),
+    });
+    let metrics: Vec<&str> = call
+        .query
+        .iter()
+        .filter(|(name, _)| name == "metric")
+        .flat_map(|(_, value)| value.split(','))
+        .filter(|name| !name.is_empty())
+        .collect();
+    let one = if let [one] = metrics[..] { Some(one) } else { None };
+    exists(call, &id).await?;
+    let mut points = call.app.node.history(&id, from, to, step, one).await?;
+    points.retain(|point| metrics.is_empty() || metrics.contains(&&*point.metric));
+    if points.len() > POINTS_MAX {
+        let detail = format!("the answer has {} points (at most {POINTS_MAX}; ask for a shorter time or a wider step)", points.len());
+        return Err(Problem::invalid("history.too_long", detail));
+    }
+    ok(&points.iter().map(point).collect::<Vec<_>>())
+}
+
+async fn exists(call: &Call, id: &TwinId) -> Result<(), Problem> {
+    call.app.node.recovered(id).await;
+    match call.app.node.twins().with(id, |_| ())? {
+        Some(()) => Ok(()),
+        None => Err(Problem::not_found(&id.to_string())),
+    }
+}
+
+fn point(point: &HistoryPoint) -> Json {
+    let stats = &point.stats;
+    if let Some(text) = &point.text {
+        return json!({"time": point.time, "metric": point.metric, "text": text});
+    }
+    let mut json = json!({
+        "time": point.time,
+        "metric": point.metric,
+        "count": stats.count,
+        "avg": stats.avg(),
+        "time_weighted_avg": stats.time_weighted_avg(),
+        "covered_s": f64::from(stats.covered_ms) / 1_000.0,
+        "increase": stats.increase,
+        "corrected": point.corrected,
+    });
+    if stats.count > 0
+        && let Json::Object(object) = &mut json
+    {
+        for (name, value) in [("min", stats.min), ("max", stats.max), ("first", stats.first), ("last", stats.last)] {
+            object.insert(name.to_owned(), json!(value));
+        }
+    }
+    json
+}
+
+pub(super) async fn events(call: &Call) -> Result<Reply, Problem> {
+    let id = twin_id(call)?;
+    let after = call.query("after").or(call.query("cursor")).unwrap_or("0");
+    let after = after.parse().map_err(|_| Problem::invalid("query.invalid", format!("after={after:?} is not a seq")))?;
+    exists(call, &id).await?;
+    let page = call.app.node.events(&id, after, call.number("limit", 100, 1_000)?).await?;
+    let items: Vec<Json> = page.items.iter().map(|(seq, event)| event_json(*seq, event)).collect();
+    ok(&json!({"items": items, "cursor": page.next.map(|seq| seq.to_string())}))
+}
+
+fn event_json(seq: u64, event: &Event) -> Json {
+    let mut json = json!({"seq": seq, "at": event.at, "received_at": event.received_at});
+    let Json::Object(object) = &mut json else { return json };
+    if !event.source.is_empty() {
+        object.insert("source".into(), json!(event.source));
+    }
+    if !event.message_id.is_empty() {
+        object.insert("message_id".into(), json!(event.message_id));
+    }
+    let (kind, content) = match &event.body {
+        Body::Reading(reading) => {
+            let metrics: Map<String, Json> = reading.metrics.iter().map(|(name, value)| (name.to_string(), value_json(value))).collect();
+            ("reading", json!({"sensor_id": reading.sensor_id, "metrics": metrics, "quality_score": reading.quality_score}))
+        }
+        Body::Scan(scan) => (
+            "scan",
+            json!({"location": scan.location, "reader_id": scan.reader_id, "product_id": scan.product_id, "operator_id": scan.operator_id, "completes": scan.completes}),
+        ),
+        Body::AttributesSet(set) => {
+            let patch: Json = serde_json::from_str(&set.patch).unwrap_or_default();
+            ("attributes_set", json!({"patch": patch, "by": set.by}))
+        }
+        Body::Configured(config) => ("configured", json!({"model_version": config.model_version, "removed": config.removed})),
+        Body::Ticked => ("ticked", json!({})),
+        Body::Told(TwinMessage::JobEntered { job, entered_at, .. }) => ("job_entered", json!({"job": job, "entered_at": entered_at})),
+        Body::Told(TwinMessage::JobLeft { job, entered_at, left_at }) => {
+            ("job_left", json!({"job": job, "entered_at": entered_at, "left_at": left_at}))
+        }
+        Body::Told(TwinMessage::JobDwellCorrected { job, by_ms }) => {
+            ("job_dwell_corrected", json!({"job": job, "by_s": *by_ms as f64 / 1_000.0}))
+        }
+    };
+    object.insert("type".into(), json!(kind));
+    object.insert(kind.to_owned(), content);
+    json
+}
+
+fn value_json(value: &Value) -> Json {
+    match value {
+        Value::Number(number) => json!(number),
+        Value::Text(text) => json!(text),
+        Value::Bool(yes) => json!(yes),
+    }
+}
+
