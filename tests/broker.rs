@@ -17,7 +17,11 @@ fn config(folder: &Path, port: u16) -> String {
         ("application/+/device/+/event/+", "chirpstack"),
         ("v3/+/devices/+/up", "things_stack"),
     ] {
-        write!(text, "[[broker.subscriptions]]\ntopic = \"{topic}\"\nqos = 1\ndecoder = \"{decoder}\"\n").expect("written");
+        write!(
+            text,
+            "[[broker.subscriptions]]\ntopic = \"{topic}\"\nqos = 1\ndecoder = \"{decoder}\"\n"
+        )
+        .expect("written");
     }
     fs::write(&path, text).expect("a configuration");
     path.display().to_string()
@@ -34,13 +38,19 @@ fn twin(node: &Node, path: &str) -> serde_json::Value {
 
 #[test]
 fn messages_of_three_formats_reach_the_right_twins() {
-    let (folder, broker_folder) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (folder, broker_folder) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
     let broker = Broker::start(broker_folder.path());
     let config = config(folder.path(), broker.port);
     let node = Node::start(&folder.path().join("data"), &["--config", &config]);
     // The broker keeps what comes before the node has subscribed only for sessions it knows, so wait for ours.
     wait_until("the subscription", || {
-        broker.publish("gemba/v1/default/readings/probe", br#"{"sensor_id":"probe","metrics":{"probe":1}}"#);
+        broker.publish(
+            "gemba/v1/default/readings/probe",
+            br#"{"sensor_id":"probe","metrics":{"probe":1}}"#,
+        );
         let (status, _) = support::request(node.http, "GET", "/v1/twins/machine/probe", &[], b"");
         (status == 200).then_some(())
     });
@@ -55,9 +65,12 @@ fn messages_of_three_formats_reach_the_right_twins() {
     );
     broker.publish(
         "application/17c82e96-be03-4f38-aef3-f83d48582d97/device/24e124710b141234/event/up",
-        include_bytes!("../runtime/tests/samples/chirpstack_up.json"),
+        include_bytes!("../runtime/tests/samples/chirpstack_v4_up.json"),
     );
-    broker.publish("v3/app1@tenant1/devices/dev1/up", include_bytes!("../runtime/tests/samples/things_stack_up.json"));
+    broker.publish(
+        "v3/app1@tenant1/devices/dev1/up",
+        include_bytes!("../runtime/tests/samples/tts_v3_uplink.json"),
+    );
 
     let machine = twin(&node, "machine/cnc-07");
     assert_eq!(machine["state"]["execution"], "producing");
@@ -67,8 +80,15 @@ fn messages_of_three_formats_reach_the_right_twins() {
     wait_until("the job's location", || {
         let (status, body) = support::request(node.http, "GET", "/v1/twins/location/cell-2", &[], b"");
         let location: serde_json::Value = serde_json::from_slice(&body).ok()?;
-        (status == 200 && location["kpis"]["wip"] == 1).then_some(())
+        (status == 200 && location["kpis"]["wip"] == 1.0).then_some(())
     });
+    let air = wait_until("the air of the location", || {
+        let location = twin(&node, "location/cell-2");
+        location["state"]["metrics"]["co2_ppm"]["value"]
+            .as_f64()
+            .or(location["state"]["metrics"]["co2"]["value"].as_f64())
+    });
+    assert!(air > 0.0);
     let things_stack = twin(&node, "machine/0004a30b001c0530");
     assert_eq!(things_stack["state"]["metrics"]["temperature"]["value"], 1.0);
     wait_until("all four messages", || {
@@ -80,12 +100,17 @@ fn messages_of_three_formats_reach_the_right_twins() {
 
 #[test]
 fn what_the_broker_keeps_while_the_node_is_down_arrives_once() {
-    let (folder, broker_folder) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (folder, broker_folder) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
     let broker = Broker::start(broker_folder.path());
     let config = config(folder.path(), broker.port);
     let (data, http, mqtt) = (folder.path().join("data"), free_port(), free_port());
     let message = |number: u32| {
-        format!(r#"{{"sensor_id":"press-1","message_id":"m-{number}","metrics":{{"execution":"producing","stroke":{number}}}}}"#)
+        format!(
+            r#"{{"sensor_id":"press-1","message_id":"m-{number}","metrics":{{"execution":"producing","stroke":{number}}}}}"#
+        )
     };
     let mut node = Node::start_on(&data, http, mqtt, &["--config", &config]);
     broker.publish("gemba/v1/default/readings/press-1", message(0).as_bytes());
@@ -101,7 +126,11 @@ fn what_the_broker_keeps_while_the_node_is_down_arrives_once() {
     }
     wait_until("31 messages", || {
         let history = node.get("/v1/twins/machine/press-1/history?metric=stroke&step=1d");
-        let count: u64 = history.as_array()?.iter().filter_map(|point| point["count"].as_u64()).sum();
+        let count: u64 = history
+            .as_array()?
+            .iter()
+            .filter_map(|point| point["count"].as_u64())
+            .sum();
         assert!(count <= 31, "{count} values of 31 messages");
         (count == 31).then_some(())
     });

@@ -24,7 +24,10 @@ const DEVICES: usize = 20;
 const BETWEEN_KILLS: u64 = 2_000;
 
 fn cycles() -> u64 {
-    std::env::var("GEMBA_CRASH_CYCLES").ok().and_then(|cycles| cycles.parse().ok()).unwrap_or(20)
+    std::env::var("GEMBA_CRASH_CYCLES")
+        .ok()
+        .and_then(|cycles| cycles.parse().ok())
+        .unwrap_or(20)
 }
 
 /// Kills the node again and again while devices publish to it; answers what they wrote down.
@@ -34,17 +37,24 @@ fn kill_under_load(folder: &Path, http: u16, mqtt: u16, devices_to: u16, extra: 
     let devices: Vec<_> = (0..DEVICES)
         .map(|number| {
             let (stop, acknowledged) = (stop.clone(), acknowledged.clone());
-            std::thread::spawn(move || publish_until(&stop, devices_to, &format!("crash-{number:02}"), &acknowledged))
+            std::thread::spawn(move || {
+                publish_until(&stop, devices_to, &format!("crash-{number:02}"), &acknowledged)
+            })
         })
         .collect();
     for _ in 0..cycles() {
         let target = acknowledged.load(Ordering::Acquire) + BETWEEN_KILLS;
-        wait_until("the next messages", || (acknowledged.load(Ordering::Acquire) >= target).then_some(()));
+        wait_until("the next messages", || {
+            (acknowledged.load(Ordering::Acquire) >= target).then_some(())
+        });
         node.kill();
         node = Node::start_on(folder, http, mqtt, extra);
     }
     stop.store(true, Ordering::Release);
-    let diaries = devices.into_iter().map(|device| device.join().expect("a device")).collect();
+    let diaries = devices
+        .into_iter()
+        .map(|device| device.join().expect("a device"))
+        .collect();
     node.kill();
     diaries
 }
@@ -53,7 +63,9 @@ fn kill_under_load(folder: &Path, http: u16, mqtt: u16, devices_to: u16, extra: 
 fn held(node: &Node, sensor: &str) -> (BTreeMap<String, u64>, u64) {
     let (mut ids, mut after) = (BTreeMap::new(), 0);
     loop {
-        let page = node.get(&format!("/v1/twins/machine/{sensor}/events?after={after}&limit=1000"));
+        let page = node.get(&format!(
+            "/v1/twins/machine/{sensor}/events?after={after}&limit=1000"
+        ));
         for event in page["items"].as_array().expect("events") {
             if let Some(id) = event["message_id"].as_str() {
                 *ids.entry(id.to_owned()).or_default() += 1;
@@ -64,8 +76,14 @@ fn held(node: &Node, sensor: &str) -> (BTreeMap<String, u64>, u64) {
             break;
         }
     }
-    let history = node.get(&format!("/v1/twins/machine/{sensor}/history?metric=sequence&step=1d"));
-    let folded = history.as_array().expect("points").iter().map(|point| point["count"].as_u64().expect("a count"));
+    let history = node.get(&format!(
+        "/v1/twins/machine/{sensor}/history?metric=sequence&step=1d"
+    ));
+    let folded = history
+        .as_array()
+        .expect("points")
+        .iter()
+        .map(|point| point["count"].as_u64().expect("a count"));
     (ids, folded.sum())
 }
 
@@ -73,19 +91,43 @@ fn assert_nothing_lost_or_doubled(node: &Node, diaries: &[Diary]) {
     let mut acknowledged = 0;
     for diary in diaries {
         let (ids, folded) = held(node, &diary.sensor);
-        let wanted: BTreeSet<String> =
-            diary.acknowledged.iter().map(|number| message_id(&diary.sensor, *number)).collect();
+        let wanted: BTreeSet<String> = diary
+            .acknowledged
+            .iter()
+            .map(|number| message_id(&diary.sensor, *number))
+            .collect();
         let missing: Vec<_> = wanted.iter().filter(|id| !ids.contains_key(*id)).collect();
-        assert!(missing.is_empty(), "{} acknowledged messages are missing, e.g. {:?}", missing.len(), missing.first());
+        assert!(
+            missing.is_empty(),
+            "{} acknowledged messages are missing, e.g. {:?}",
+            missing.len(),
+            missing.first()
+        );
         let doubled: Vec<_> = ids.iter().filter(|(_, times)| **times > 1).collect();
-        assert!(doubled.is_empty(), "{} messages were journaled twice, e.g. {:?}", doubled.len(), doubled.first());
-        assert_eq!(folded, ids.len() as u64, "{}: values folded against messages journaled", diary.sensor);
+        assert!(
+            doubled.is_empty(),
+            "{} messages were journaled twice, e.g. {:?}",
+            doubled.len(),
+            doubled.first()
+        );
+        assert_eq!(
+            folded,
+            ids.len() as u64,
+            "{}: values folded against messages journaled",
+            diary.sensor
+        );
         acknowledged += diary.acknowledged.len() as u64;
     }
     let sent_again: u64 = diaries.iter().map(|diary| diary.sent_again).sum();
-    println!("{} kills, {acknowledged} acknowledged, {sent_again} sent again, 0 missing, 0 counted twice", cycles());
+    println!(
+        "{} kills, {acknowledged} acknowledged, {sent_again} sent again, 0 missing, 0 counted twice",
+        cycles()
+    );
     assert!(acknowledged >= cycles() * BETWEEN_KILLS);
-    assert!(sent_again > 0, "no kill hit a message on its way: the test shows nothing");
+    assert!(
+        sent_again > 0,
+        "no kill hit a message on its way: the test shows nothing"
+    );
 }
 
 #[test]

@@ -44,7 +44,10 @@ fn all_sources() -> Vec<PathBuf> {
 }
 
 fn shown(path: &Path) -> String {
-    path.strip_prefix(root()).expect("within the project").display().to_string()
+    path.strip_prefix(root())
+        .expect("within the project")
+        .display()
+        .to_string()
 }
 
 #[test]
@@ -52,8 +55,13 @@ fn crates_know_only_those_below_them() {
     for (name, may_know) in MAY_KNOW {
         let manifest = fs::read_to_string(root().join(name).join("Cargo.toml")).expect("a manifest");
         for (other, _) in MAY_KNOW {
-            let depends = manifest.lines().any(|line| line.starts_with(&format!("gemba-{other}")));
-            assert!(!depends || may_know.contains(&other), "gemba-{name} may not depend on gemba-{other}");
+            let depends = manifest
+                .lines()
+                .any(|line| line.starts_with(&format!("gemba-{other}")));
+            assert!(
+                !depends || may_know.contains(&other),
+                "gemba-{name} may not depend on gemba-{other}"
+            );
         }
     }
 }
@@ -62,16 +70,29 @@ fn crates_know_only_those_below_them() {
 fn every_file_says_first_what_it_is() {
     for path in all_sources() {
         let text = fs::read_to_string(&path).expect("a source file");
-        assert!(text.starts_with("//!"), "{} does not begin with //!", shown(&path));
+        assert!(
+            text.starts_with("//!"),
+            "{} does not begin with //!",
+            shown(&path)
+        );
     }
 }
 
 #[test]
 fn files_stay_short() {
     for path in all_sources() {
-        let (name, lines) = (shown(&path), fs::read_to_string(&path).expect("a source file").lines().count());
-        let most = LONG.iter().find(|(long, _)| *long == name).map_or(500, |(_, most)| *most);
-        assert!(lines <= most, "{name} has {lines} lines, {most} are allowed; which second idea moved in?");
+        let (name, lines) = (
+            shown(&path),
+            fs::read_to_string(&path).expect("a source file").lines().count(),
+        );
+        let most = LONG
+            .iter()
+            .find(|(long, _)| *long == name)
+            .map_or(500, |(_, most)| *most);
+        assert!(
+            lines <= most,
+            "{name} has {lines} lines, {most} are allowed; which second idea moved in?"
+        );
     }
 }
 
@@ -80,6 +101,10 @@ fn vague_names_do_not_move_in() {
     for path in all_sources() {
         let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
         let vague = ["utils", "util", "common", "types", "helpers", "imp", "misc"];
-        assert!(!vague.contains(&&*stem), "{} has a name that says nothing", shown(&path));
+        assert!(
+            !vague.contains(&&*stem),
+            "{} has a name that says nothing",
+            shown(&path)
+        );
     }
 }

@@ -91,7 +91,10 @@ impl FrameBuilder {
         if self.bytes.is_empty() {
             self.bytes.resize(HEADER, 0);
         }
-        FrameBody { bytes: self.bytes, count: self.count }
+        FrameBody {
+            bytes: self.bytes,
+            count: self.count,
+        }
     }
 }
 
@@ -227,11 +230,17 @@ fn checksum(bytes: &[u8]) -> u32 {
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes[at..at + 4].try_into().map(u32::from_le_bytes).unwrap_or_default()
+    bytes[at..at + 4]
+        .try_into()
+        .map(u32::from_le_bytes)
+        .unwrap_or_default()
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes[at..at + 8].try_into().map(u64::from_le_bytes).unwrap_or_default()
+    bytes[at..at + 8]
+        .try_into()
+        .map(u64::from_le_bytes)
+        .unwrap_or_default()
 }
 
 fn varint_length(value: usize) -> usize {
@@ -263,8 +272,12 @@ mod tests {
 
     fn frame(records: &[&[u8]]) -> Vec<u8> {
         let mut builder = FrameBuilder::new();
-        records.iter().for_each(|record| builder.push(record).expect("room"));
-        builder.finish().seal(ShardId::new(7), Seq::new(90_211), Epoch::new(3))
+        records
+            .iter()
+            .for_each(|record| builder.push(record).expect("room"));
+        builder
+            .finish()
+            .seal(ShardId::new(7), Seq::new(90_211), Epoch::new(3))
     }
 
     #[test]
@@ -288,7 +301,10 @@ mod tests {
             }
         }
         for length in 0..whole.len() {
-            assert!(Frame::decode(whole[..length].to_vec()).is_err(), "cut at {length}");
+            assert!(
+                Frame::decode(whole[..length].to_vec()).is_err(),
+                "cut at {length}"
+            );
         }
     }
 

@@ -16,13 +16,13 @@ use std::{
 
 use thiserror::Error;
 
-pub use self::{
-    read::{DamageReport, FrameIter, ReadError},
-    segment::{Folder, SegmentFiles},
-};
 use self::{
     committer::{Committer, Job},
     segment::{Segment, open_all},
+};
+pub use self::{
+    read::{DamageReport, FrameIter, ReadError},
+    segment::{Folder, SegmentFiles},
 };
 use crate::{Epoch, FrameBody, Seq, ShardId, metrics as names};
 
@@ -158,7 +158,10 @@ pub(crate) struct Shared {
 
 impl Shared {
     fn segments(&self) -> Vec<Arc<Segment>> {
-        self.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.segments
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn extent(&self, shard: ShardId) -> Extent {
@@ -167,7 +170,10 @@ impl Shared {
     }
 
     fn set_extents(&self, of: impl IntoIterator<Item = (u16, Extent)>) {
-        self.extents.write().unwrap_or_else(PoisonError::into_inner).extend(of);
+        self.extents
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(of);
     }
 
     /// Reads from the segments where each shard begins and ends.
@@ -208,10 +214,17 @@ impl Journal {
     pub fn open(options: JournalOptions) -> Result<Self, OpenError> {
         names::describe();
         let segments = open_all(&options)?;
-        let shared = Arc::new(Shared { options, segments: RwLock::new(segments), extents: RwLock::default() });
+        let shared = Arc::new(Shared {
+            options,
+            segments: RwLock::new(segments),
+            extents: RwLock::default(),
+        });
         shared.read_extents();
         let committer = Committer::start(shared.clone()).map_err(|error| OpenError::Io(error.to_string()))?;
-        Ok(Self { shared, committer: Arc::new(committer) })
+        Ok(Self {
+            shared,
+            committer: Arc::new(committer),
+        })
     }
 
     /// Queues a frame. Returns at once; the answer comes through [`Append::done`] unless it is refused here.
@@ -229,7 +242,11 @@ impl Journal {
     #[must_use]
     pub fn first_seq(&self, shard: ShardId) -> Seq {
         let extent = self.shared.extent(shard);
-        Seq::new(if extent.first == 0 { extent.last + 1 } else { extent.first })
+        Seq::new(if extent.first == 0 {
+            extent.last + 1
+        } else {
+            extent.first
+        })
     }
 
     /// The highest epoch a shard was appended to in.
@@ -246,13 +263,21 @@ impl Journal {
 
     /// Removes what stands after `seq`, cutting a frame if need be; waits until that is durable.
     pub fn truncate_after(&self, shard: ShardId, seq: Seq) -> Result<(), AppendError> {
-        self.committer.wait_for(|done| Job::Truncate { shard, after: seq, done })
+        self.committer.wait_for(|done| Job::Truncate {
+            shard,
+            after: seq,
+            done,
+        })
     }
 
     /// Says that nobody needs a shard's records up to `seq`; a segment of which that is true for every shard is
     /// deleted. The segment that is appended to stays.
     pub fn purge_up_to(&self, shard: ShardId, seq: Seq) -> Result<(), AppendError> {
-        self.committer.wait_for(|done| Job::Purge { shard, up_to: seq, done })
+        self.committer.wait_for(|done| Job::Purge {
+            shard,
+            up_to: seq,
+            done,
+        })
     }
 
     /// Finishes what is queued and ends the journal's thread; later appends are refused.
@@ -264,7 +289,10 @@ impl Journal {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let segments = self.shared.segments();
-        Stats { segments: segments.len(), bytes: segments.iter().map(|segment| segment.bytes()).sum() }
+        Stats {
+            segments: segments.len(),
+            bytes: segments.iter().map(|segment| segment.bytes()).sum(),
+        }
     }
 
     /// Checks every frame; `seen` hears of the number of records checked so far.

@@ -10,7 +10,7 @@ mod place;
 
 pub use frame::{Frame, FrameBody, FrameBuilder, FrameError, FrameFull, RECORD_MAX};
 pub use journal::{
-    Append, AppendError, AppendRefused, Committed, DamageReport, Done, Folder, FrameIter, Journal, JournalOptions,
-    OpenError, ReadError, SegmentFiles, Stats,
+    Append, AppendError, AppendRefused, Committed, DamageReport, Done, Folder, FrameIter, Journal,
+    JournalOptions, OpenError, ReadError, SegmentFiles, Stats,
 };
 pub use place::{Epoch, Seq, ShardId, shard_of};

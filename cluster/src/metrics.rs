@@ -12,11 +12,22 @@ pub(crate) const QUEUE_BYTES: &str = "journal_queue_bytes";
 
 /// Tells the recorder what each metric means.
 pub(crate) fn describe() {
-    describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "Time of one commit of the journal, for all shards together");
+    describe_histogram!(
+        COMMIT_SECONDS,
+        Unit::Seconds,
+        "Time of one commit of the journal, for all shards together"
+    );
     describe_counter!(APPENDED_BYTES, Unit::Bytes, "Bytes made durable by the journal");
     describe_counter!(APPENDED_RECORDS, "Records made durable by the journal");
     describe_counter!(FRAMES, "Frames made durable by the journal");
-    describe_counter!(COMMIT_ERRORS, "Commits that failed, e.g. because the disk is full");
+    describe_counter!(
+        COMMIT_ERRORS,
+        "Commits that failed, e.g. because the disk is full"
+    );
     describe_gauge!(SEGMENTS, "Segment files of the journal");
-    describe_gauge!(QUEUE_BYTES, Unit::Bytes, "Bytes that wait for the journal's next commit");
+    describe_gauge!(
+        QUEUE_BYTES,
+        Unit::Bytes,
+        "Bytes that wait for the journal's next commit"
+    );
 }

@@ -95,8 +95,16 @@ mod tests {
 
     #[test]
     fn the_shard_of_a_key_never_changes() {
-        let golden = [("acme\0\u{1}cnc-07", 16), ("acme\0\u{2}cell-2", 16), ("globex\0\u{3}job-1", 64), ("", 16)];
-        let now: Vec<_> = golden.iter().map(|(key, shards)| shard_of(key.as_bytes(), *shards).get()).collect();
+        let golden = [
+            ("acme\0\u{1}cnc-07", 16),
+            ("acme\0\u{2}cell-2", 16),
+            ("globex\0\u{3}job-1", 64),
+            ("", 16),
+        ];
+        let now: Vec<_> = golden
+            .iter()
+            .map(|(key, shards)| shard_of(key.as_bytes(), *shards).get())
+            .collect();
         assert_eq!(now, GOLDEN);
     }
 
@@ -105,7 +113,12 @@ mod tests {
     #[test]
     fn keys_spread_evenly() {
         let mut counts = [0_u32; 16];
-        (0..16_000).for_each(|number| counts[usize::from(shard_of(format!("key-{number}").as_bytes(), 16).get())] += 1);
-        assert!(counts.iter().all(|count| (800..1_200).contains(count)), "{counts:?}");
+        (0..16_000).for_each(|number| {
+            counts[usize::from(shard_of(format!("key-{number}").as_bytes(), 16).get())] += 1
+        });
+        assert!(
+            counts.iter().all(|count| (800..1_200).contains(count)),
+            "{counts:?}"
+        );
     }
 }

@@ -56,9 +56,7 @@ pub(crate) enum End {
 
 impl Account {
     fn new(tenant: &TenantId, source: &Arc<str>) -> Self {
-        let counter = |name: &'static str| {
-            metrics::counter!(name, "tenant" => tenant.as_str().to_owned(), "source" => source.to_string())
-        };
+        let counter = |name: &'static str| metrics::counter!(name, "tenant" => tenant.as_str().to_owned(), "source" => source.to_string());
         Self {
             received: AtomicU64::new(0),
             ended: Default::default(),
@@ -94,10 +92,20 @@ impl Account {
 
     fn counts(&self, source: &Arc<str>, since: Timestamp) -> SourceCounts {
         // The ends are read first: a message that ends in between shows as in flight, never as too many ended.
-        let [applied, duplicate, late, rejected] = [0, 1, 2, 3].map(|end: usize| self.ended[end].load(Ordering::Acquire));
+        let [applied, duplicate, late, rejected] =
+            [0, 1, 2, 3].map(|end: usize| self.ended[end].load(Ordering::Acquire));
         let received = self.received.load(Ordering::Acquire);
         let in_flight = received.saturating_sub(applied + duplicate + late + rejected);
-        SourceCounts { source: source.clone(), received, applied, duplicate, late, rejected, in_flight, since }
+        SourceCounts {
+            source: source.clone(),
+            received,
+            applied,
+            duplicate,
+            late,
+            rejected,
+            in_flight,
+            since,
+        }
     }
 }
 
@@ -109,16 +117,27 @@ pub(crate) struct Accounts {
 
 impl Accounts {
     pub(crate) fn new(since: Timestamp) -> Self {
-        Self { since, accounts: RwLock::default() }
+        Self {
+            since,
+            accounts: RwLock::default(),
+        }
     }
 
     pub(crate) fn account(&self, tenant: &TenantId, source: &Arc<str>) -> Arc<Account> {
         let key = (tenant.clone(), source.clone());
-        if let Some(account) = self.accounts.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if let Some(account) = self
+            .accounts
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+        {
             return account.clone();
         }
         let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
-        accounts.entry(key).or_insert_with(|| Arc::new(Account::new(tenant, source))).clone()
+        accounts
+            .entry(key)
+            .or_insert_with(|| Arc::new(Account::new(tenant, source)))
+            .clone()
     }
 
     pub(crate) fn counts(&self, tenant: &TenantId) -> Vec<SourceCounts> {

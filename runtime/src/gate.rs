@@ -67,20 +67,43 @@ impl Drop for Permit {
 
 impl Gate {
     pub(crate) fn new(limits: AdmissionLimits) -> Arc<Self> {
-        Arc::new(Self { limits, node: Level::default(), tenants: RwLock::default(), freed: Notify::new() })
+        Arc::new(Self {
+            limits,
+            node: Level::default(),
+            tenants: RwLock::default(),
+            freed: Notify::new(),
+        })
     }
 
     /// A permit, or `None` where the node or the tenant has too much under way.
-    pub(crate) fn try_enter(self: &Arc<Self>, tenant: &TenantId, messages: usize, bytes: usize) -> Option<Permit> {
+    pub(crate) fn try_enter(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        messages: usize,
+        bytes: usize,
+    ) -> Option<Permit> {
         let level = self.tenant(tenant);
-        if !level.take(messages, bytes, self.limits.tenant_messages, self.limits.tenant_bytes) {
+        if !level.take(
+            messages,
+            bytes,
+            self.limits.tenant_messages,
+            self.limits.tenant_bytes,
+        ) {
             return None;
         }
-        if !self.node.take(messages, bytes, self.limits.node_messages, self.limits.node_bytes) {
+        if !self
+            .node
+            .take(messages, bytes, self.limits.node_messages, self.limits.node_bytes)
+        {
             level.give_back(messages, bytes);
             return None;
         }
-        Some(Permit { gate: self.clone(), tenant: level, messages, bytes })
+        Some(Permit {
+            gate: self.clone(),
+            tenant: level,
+            messages,
+            bytes,
+        })
     }
 
     /// Waits for a permit: back-pressure for those who can stop reading.
@@ -99,14 +122,27 @@ impl Gate {
 
     /// Messages and bytes under way on this node.
     pub(crate) fn under_way(&self) -> (usize, usize) {
-        (self.node.messages.load(Ordering::Acquire), self.node.bytes.load(Ordering::Acquire))
+        (
+            self.node.messages.load(Ordering::Acquire),
+            self.node.bytes.load(Ordering::Acquire),
+        )
     }
 
     fn tenant(&self, tenant: &TenantId) -> Arc<Level> {
-        if let Some(level) = self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(tenant) {
+        if let Some(level) = self
+            .tenants
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(tenant)
+        {
             return level.clone();
         }
-        self.tenants.write().unwrap_or_else(PoisonError::into_inner).entry(tenant.clone()).or_default().clone()
+        self.tenants
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(tenant.clone())
+            .or_default()
+            .clone()
     }
 }
 
@@ -115,7 +151,12 @@ mod tests {
     use super::*;
 
     fn gate() -> Arc<Gate> {
-        Gate::new(AdmissionLimits { node_messages: 10, node_bytes: 1_000, tenant_messages: 6, tenant_bytes: 600 })
+        Gate::new(AdmissionLimits {
+            node_messages: 10,
+            node_bytes: 1_000,
+            tenant_messages: 6,
+            tenant_bytes: 600,
+        })
     }
 
     fn tenant(name: &str) -> TenantId {
@@ -125,7 +166,9 @@ mod tests {
     #[test]
     fn one_tenant_cannot_shut_out_another() {
         let gate = gate();
-        let greedy = gate.try_enter(&tenant("greedy"), 6, 60).expect("within its share");
+        let greedy = gate
+            .try_enter(&tenant("greedy"), 6, 60)
+            .expect("within its share");
         assert!(gate.try_enter(&tenant("greedy"), 1, 1).is_none());
         assert!(gate.try_enter(&tenant("modest"), 4, 40).is_some());
         drop(greedy);
@@ -135,7 +178,9 @@ mod tests {
     #[test]
     fn what_is_larger_than_the_limit_passes_alone() {
         let gate = gate();
-        let large = gate.try_enter(&tenant("a"), 1, 5_000).expect("nothing else is under way");
+        let large = gate
+            .try_enter(&tenant("a"), 1, 5_000)
+            .expect("nothing else is under way");
         assert!(gate.try_enter(&tenant("b"), 1, 1).is_none());
         drop(large);
         assert!(gate.try_enter(&tenant("b"), 1, 1).is_some());

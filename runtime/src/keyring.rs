@@ -109,19 +109,35 @@ impl Keyring {
     /// No keys: everybody is this tenant's administrator.
     #[must_use]
     pub fn open(tenant: TenantId) -> Self {
-        Self { open: Some(Principal { tenant, name: "anonymous".into(), role: Role::Admin }), keys: Vec::new() }
+        Self {
+            open: Some(Principal {
+                tenant,
+                name: "anonymous".into(),
+                role: Role::Admin,
+            }),
+            keys: Vec::new(),
+        }
     }
 
     /// A keyring of keys.
     pub fn new(entries: Vec<KeyEntry>) -> Result<Self, KeyError> {
         let key = |entry: KeyEntry| {
-            check_id("key name", &entry.name, 128)
-                .map_err(|source| KeyError::Name { name: entry.name.clone(), source })?;
+            check_id("key name", &entry.name, 128).map_err(|source| KeyError::Name {
+                name: entry.name.clone(),
+                source,
+            })?;
             let hash = parse_hash(&entry.hash).ok_or_else(|| KeyError::Hash(entry.name.clone()))?;
-            let principal = Principal { tenant: entry.tenant, name: entry.name.into(), role: entry.role };
+            let principal = Principal {
+                tenant: entry.tenant,
+                name: entry.name.into(),
+                role: entry.role,
+            };
             Ok(Key { principal, hash })
         };
-        Ok(Self { open: None, keys: entries.into_iter().map(key).collect::<Result<_, _>>()? })
+        Ok(Self {
+            open: None,
+            keys: entries.into_iter().map(key).collect::<Result<_, _>>()?,
+        })
     }
 
     /// Whether it is open.
@@ -145,7 +161,9 @@ impl Keyring {
     /// Who holds a token and is called `user`: a key's name, or `tenant/name`.
     #[must_use]
     pub fn verify_named(&self, user: &str, token: &str) -> Option<Principal> {
-        let (tenant, name) = user.split_once('/').map_or((None, user), |(tenant, name)| (Some(tenant), name));
+        let (tenant, name) = user
+            .split_once('/')
+            .map_or((None, user), |(tenant, name)| (Some(tenant), name));
         self.verify_where(token, |principal| {
             *principal.name == *name && tenant.is_none_or(|tenant| principal.tenant.as_str() == tenant)
         })
@@ -176,7 +194,11 @@ impl Keyring {
             let GeneralName::URI(uri) = name else { return None };
             let (tenant, device) = uri.strip_prefix("urn:gemba:")?.split_once(':')?;
             check_id("device", device, 128).ok()?;
-            Some(Principal { tenant: TenantId::parse(tenant).ok()?, name: device.into(), role: Role::Device })
+            Some(Principal {
+                tenant: TenantId::parse(tenant).ok()?,
+                name: device.into(),
+                role: Role::Device,
+            })
         })
     }
 }
@@ -193,7 +215,9 @@ fn sha256(token: &str) -> [u8; 32] {
 }
 
 fn parse_hash(text: &str) -> Option<[u8; 32]> {
-    let digits = text.strip_prefix("sha256:").filter(|digits| digits.len() == 64 && digits.is_ascii())?;
+    let digits = text
+        .strip_prefix("sha256:")
+        .filter(|digits| digits.len() == 64 && digits.is_ascii())?;
     let mut hash = [0; 32];
     for (at, byte) in hash.iter_mut().enumerate() {
         *byte = u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).ok()?;
@@ -212,15 +236,21 @@ mod tests {
             role,
             hash: hash_token(token),
         };
-        Keyring::new(vec![entry("wall", "acme", Role::Viewer, "token-a"), entry("edge", "globex", Role::Device, "token-b")])
-            .expect("a keyring")
+        Keyring::new(vec![
+            entry("wall", "acme", Role::Viewer, "token-a"),
+            entry("edge", "globex", Role::Device, "token-b"),
+        ])
+        .expect("a keyring")
     }
 
     #[test]
     fn a_token_leads_to_its_tenant_and_role() {
         let keyring = keyring();
         let principal = keyring.verify("token-a").expect("known");
-        assert_eq!((principal.tenant.as_str(), principal.role), ("acme", Role::Viewer));
+        assert_eq!(
+            (principal.tenant.as_str(), principal.role),
+            ("acme", Role::Viewer)
+        );
         assert_eq!(keyring.verify("token-c"), None);
         assert_eq!(keyring.verify(""), None);
         assert!(keyring.verify_named("edge", "token-b").is_some());
@@ -233,7 +263,12 @@ mod tests {
     fn a_hash_that_is_none_is_refused() {
         let tenant = TenantId::parse("acme").expect("a tenant");
         for hash in ["", "sha256:12", "md5:00", &format!("sha256:{}", "g".repeat(64))] {
-            let entry = KeyEntry { name: "k".into(), tenant: tenant.clone(), role: Role::Admin, hash: hash.to_owned() };
+            let entry = KeyEntry {
+                name: "k".into(),
+                tenant: tenant.clone(),
+                role: Role::Admin,
+                hash: hash.to_owned(),
+            };
             assert!(Keyring::new(vec![entry]).is_err(), "{hash}");
         }
     }

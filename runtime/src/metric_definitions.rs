@@ -25,12 +25,18 @@ pub(crate) const REJECTED_DROPPED: &str = "rejected_dropped_total";
 
 /// Tells the recorder what each metric means.
 pub(crate) fn describe() {
-    describe_counter!(MESSAGES_RECEIVED, "Messages whose end is known: applied + duplicate + late + rejected");
+    describe_counter!(
+        MESSAGES_RECEIVED,
+        "Messages whose end is known: applied + duplicate + late + rejected"
+    );
     describe_counter!(MESSAGES_APPLIED, "Messages folded in order");
     describe_counter!(MESSAGES_DUPLICATE, "Messages recognised as sent before");
     describe_counter!(MESSAGES_LATE, "Messages folded late, with corrected history");
     describe_counter!(MESSAGES_REJECTED, "Messages kept aside with a reason");
-    describe_counter!(ADMISSION_REFUSED, "Requests refused because too much was under way");
+    describe_counter!(
+        ADMISSION_REFUSED,
+        "Requests refused because too much was under way"
+    );
     describe_gauge!(UNDER_WAY_MESSAGES, "Messages between admission and fold");
     describe_gauge!(UNDER_WAY_BYTES, Unit::Bytes, "Bytes between admission and fold");
     describe_counter!(APPEND_FAILED, "Frames that the journal could not make durable");
@@ -38,9 +44,23 @@ pub(crate) fn describe() {
     describe_gauge!(TWINS_KNOWN, "Twins known, by shard");
     describe_counter!(TWINS_SET_ASIDE, "Twins whose fold failed and which fold no more");
     describe_counter!(TWINS_PASSIVATED, "Twins written out and taken from memory");
-    describe_histogram!(SNAPSHOT_SECONDS, Unit::Seconds, "Time to write a shard's snapshot");
+    describe_histogram!(
+        SNAPSHOT_SECONDS,
+        Unit::Seconds,
+        "Time to write a shard's snapshot"
+    );
     describe_counter!(SNAPSHOT_FAILED, "Snapshots that could not be written");
-    describe_histogram!(RECOVERY_SECONDS, Unit::Seconds, "Time to recover a shard at the start");
-    describe_gauge!(OUTBOX_WAITING, "Messages to other twins that are not confirmed, by shard");
-    describe_counter!(REJECTED_DROPPED, "Rejected messages dropped because too many were kept");
+    describe_histogram!(
+        RECOVERY_SECONDS,
+        Unit::Seconds,
+        "Time to recover a shard at the start"
+    );
+    describe_gauge!(
+        OUTBOX_WAITING,
+        "Messages to other twins that are not confirmed, by shard"
+    );
+    describe_counter!(
+        REJECTED_DROPPED,
+        "Rejected messages dropped because too many were kept"
+    );
 }

@@ -26,7 +26,6 @@ use tokio::sync::{Semaphore, oneshot};
 use tracing::error;
 
 pub use self::read::{EventsPage, HistoryPoint, ReadError, RejectedItem, Step};
-pub use crate::{accounts::SourceCounts, plants::AppliedPlant, store::StoreError};
 use crate::{
     accounts::Accounts,
     changes::Hub,
@@ -45,12 +44,15 @@ use crate::{
     store::Store,
     table::{TwinTable, Twins},
 };
+pub use crate::{accounts::SourceCounts, plants::AppliedPlant, store::StoreError};
 
 /// Why a node does not start.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The folder cannot be made or read.
-    #[error("failed to open the data folder {folder}: {detail} (does it exist, is it writable, does another node use it?)")]
+    #[error(
+        "failed to open the data folder {folder}: {detail} (does it exist, is it writable, does another node use it?)"
+    )]
     Folder {
         /// The folder.
         folder: String,
@@ -145,8 +147,9 @@ impl Node {
     pub async fn start(settings: NodeSettings) -> Result<Self, StartError> {
         metric_definitions::describe();
         let opened = tokio::task::spawn_blocking(move || open(settings)).await;
-        let (settings, journal, store) =
-            opened.map_err(|error| StartError::Journal(format!("opening it panicked: {error} (restore from a backup)")))??;
+        let (settings, journal, store) = opened.map_err(|error| {
+            StartError::Journal(format!("opening it panicked: {error} (restore from a backup)"))
+        })??;
         let store = Arc::new(store);
         let twins = Arc::new(Twins::new(settings.shards, store.clone()));
         let hub = Hub::new(settings.hub.clone());
@@ -156,7 +159,9 @@ impl Node {
         let accounts = Arc::new(Accounts::new(clock::now()));
         let router = Arc::new(Router::new(settings.shards));
         let ingest = Ingest::new(gate.clone(), accounts.clone(), plants.clone(), router.clone());
-        let to_recover = std::iter::once(control_number()).chain(0..settings.shards).collect();
+        let to_recover = std::iter::once(control_number())
+            .chain(0..settings.shards)
+            .collect();
         let node = Self {
             inner: Arc::new(Inner {
                 settings: Arc::new(settings),
@@ -195,7 +200,11 @@ impl Node {
     }
 
     fn next_to_recover(&self) -> Option<u16> {
-        self.inner.to_recover.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        self.inner
+            .to_recover
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()
     }
 
     async fn recover_shard(&self, number: u16, snapshots: Arc<Semaphore>) {
@@ -256,7 +265,11 @@ impl Node {
             return;
         }
         // A shard that has not recovered has nothing to write, but its actor may be about to start.
-        self.inner.to_recover.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.inner
+            .to_recover
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         let actors: Vec<_> = self.inner.router.actors().cloned().collect();
         for actor in actors {
             let (stopped, done) = oneshot::channel();
@@ -308,7 +321,11 @@ impl Node {
             return;
         }
         {
-            let mut waiting = self.inner.to_recover.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut waiting = self
+                .inner
+                .to_recover
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             if let Some(at) = waiting.iter().position(|number| usize::from(*number) == shard)
                 && let Some(number) = waiting.remove(at)
             {
@@ -338,7 +355,10 @@ impl Node {
     #[must_use]
     pub fn shards_recovered(&self) -> (usize, usize) {
         let tables = &self.inner.twins.tables;
-        (tables.iter().filter(|table| table.is_ready()).count(), tables.len())
+        (
+            tables.iter().filter(|table| table.is_ready()).count(),
+            tables.len(),
+        )
     }
 
     /// Whether the last append failed, or a shard cannot go on.
@@ -349,15 +369,36 @@ impl Node {
 
     /// Sets attributes by a JSON merge patch (RFC 7396) as text; `if_rev` makes it conditional. Answers the twin's
     /// new revision.
-    pub async fn set_attributes(&self, id: &TwinId, patch: &str, by: &str, if_rev: Option<u64>) -> Result<u64, CommandError> {
+    pub async fn set_attributes(
+        &self,
+        id: &TwinId,
+        patch: &str,
+        by: &str,
+        if_rev: Option<u64>,
+    ) -> Result<u64, CommandError> {
         self.recovered(id).await;
-        let kind = CommandKind::SetAttributes { twin: id.clone(), patch: patch.into(), by: by.into(), if_rev };
-        self.command(self.inner.router.shard_of(id), id.tenant(), kind).await
+        let kind = CommandKind::SetAttributes {
+            twin: id.clone(),
+            patch: patch.into(),
+            by: by.into(),
+            if_rev,
+        };
+        self.command(self.inner.router.shard_of(id), id.tenant(), kind)
+            .await
     }
 
     /// Applies a plant model; it is in force, and journaled for its twins, when this returns.
-    pub async fn apply_plant(&self, tenant: &TenantId, model: PlantModel, by: &str) -> Result<Arc<AppliedPlant>, CommandError> {
-        let kind = CommandKind::ApplyPlant { tenant: tenant.clone(), text: model.text().into(), by: by.into() };
+    pub async fn apply_plant(
+        &self,
+        tenant: &TenantId,
+        model: PlantModel,
+        by: &str,
+    ) -> Result<Arc<AppliedPlant>, CommandError> {
+        let kind = CommandKind::ApplyPlant {
+            tenant: tenant.clone(),
+            text: model.text().into(),
+            by: by.into(),
+        };
         self.command(control_number(), tenant, kind).await?;
         self.plant(tenant).ok_or(CommandError::NotFound)
     }
@@ -381,10 +422,18 @@ impl Node {
     }
 
     async fn command(&self, shard: u16, tenant: &TenantId, kind: CommandKind) -> Result<u64, CommandError> {
-        let _permit = self.inner.gate.try_enter(tenant, 1, 4_096).ok_or(CommandError::Busy)?;
+        let _permit = self
+            .inner
+            .gate
+            .try_enter(tenant, 1, 4_096)
+            .ok_or(CommandError::Busy)?;
         let (reply, answer) = oneshot::channel();
-        self.inner.router.send(shard, ShardMsg::Command(Command { kind, reply }));
-        answer.await.unwrap_or_else(|_| Err(CommandError::Unavailable("the node is stopping".into())))
+        self.inner
+            .router
+            .send(shard, ShardMsg::Command(Command { kind, reply }));
+        answer
+            .await
+            .unwrap_or_else(|_| Err(CommandError::Unavailable("the node is stopping".into())))
     }
 }
 
@@ -395,9 +444,13 @@ fn open(settings: NodeSettings) -> Result<(NodeSettings, Journal, Store), StartE
     };
     std::fs::create_dir_all(settings.data_dir.join("journal")).map_err(folder_error)?;
     let state = settings.data_dir.join("state.redb");
-    let opened = catch_unwind(AssertUnwindSafe(|| Store::open(&state, settings.shards, settings.state_cache_bytes)));
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        Store::open(&state, settings.shards, settings.state_cache_bytes)
+    }));
     let store = opened.unwrap_or_else(|_| {
-        Err(StoreError::Io("opening it panicked; remove state.redb, it is made again from the journal".into()))
+        Err(StoreError::Io(
+            "opening it panicked; remove state.redb, it is made again from the journal".into(),
+        ))
     })?;
     let mut options = JournalOptions::new(settings.data_dir.join("journal"));
     options.segment_bytes = settings.segment_bytes;
@@ -421,13 +474,20 @@ pub struct FolderReport {
 pub fn verify(data_dir: &std::path::Path, seen: &mut dyn FnMut(u64)) -> Result<FolderReport, StartError> {
     let Some(shards) = shards_of(data_dir)? else {
         let detail = "it holds no state.redb".to_owned();
-        return Err(StartError::Folder { folder: data_dir.display().to_string(), detail });
+        return Err(StartError::Folder {
+            folder: data_dir.display().to_string(),
+            detail,
+        });
     };
     let mut settings = NodeSettings::new(data_dir.to_owned());
     settings.shards = shards;
     let (_, journal, store) = open(settings)?;
     let found = journal.verify(seen);
-    let mut report = FolderReport { records: found.records, values: 0, damage: found.damage };
+    let mut report = FolderReport {
+        records: found.records,
+        values: 0,
+        damage: found.damage,
+    };
     let mut values = 0;
     report.damage.extend(store.verify(&mut |count| {
         values = count;

@@ -30,11 +30,17 @@ pub(crate) struct PlantDirectory {
 
 impl PlantDirectory {
     pub(crate) fn new() -> Self {
-        Self { open: Arc::new(Bindings::open()), plants: ArcSwap::default() }
+        Self {
+            open: Arc::new(Bindings::open()),
+            plants: ArcSwap::default(),
+        }
     }
 
     pub(crate) fn bindings(&self, tenant: &TenantId) -> Arc<Bindings> {
-        self.plants.load().get(tenant).map_or_else(|| self.open.clone(), |(_, bindings)| bindings.clone())
+        self.plants
+            .load()
+            .get(tenant)
+            .map_or_else(|| self.open.clone(), |(_, bindings)| bindings.clone())
     }
 
     pub(crate) fn plant(&self, tenant: &TenantId) -> Option<Arc<AppliedPlant>> {
@@ -50,6 +56,10 @@ impl PlantDirectory {
     }
 
     pub(crate) fn all(&self) -> Vec<(TenantId, Arc<AppliedPlant>)> {
-        self.plants.load().iter().map(|(tenant, (plant, _))| (tenant.clone(), plant.clone())).collect()
+        self.plants
+            .load()
+            .iter()
+            .map(|(tenant, (plant, _))| (tenant.clone(), plant.clone()))
+            .collect()
     }
 }

@@ -4,11 +4,7 @@
 //! consistent cut; each value carries a checksum and damage is reported, never used. It can always be made again
 //! from a whole journal. Layout: FORMAT.md.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use gemba_twins::{
     id::{Kind, TenantId, TwinId},
@@ -37,7 +33,9 @@ const DEDUPE: Bytes = Bytes::new("dedupe");
 const REJECTED: Bytes = Bytes::new("rejected");
 const SET_ASIDE: Bytes = Bytes::new("set_aside");
 const PLANTS: Bytes = Bytes::new("plants");
-const TABLES: [Bytes; 9] = [FOLDER, SHARDS, TWINS, KNOWN, ROLLUPS, DEDUPE, REJECTED, SET_ASIDE, PLANTS];
+const TABLES: [Bytes; 9] = [
+    FOLDER, SHARDS, TWINS, KNOWN, ROLLUPS, DEDUPE, REJECTED, SET_ASIDE, PLANTS,
+];
 
 /// The layout that FORMAT.md draws.
 const FORMAT_VERSION: u8 = 1;
@@ -46,13 +44,17 @@ const FORMAT_VERSION: u8 = 1;
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// A value's checksum does not fit.
-    #[error("state of {what} is damaged (stop the node and remove state.redb: it is made again from the journal)")]
+    #[error(
+        "state of {what} is damaged (stop the node and remove state.redb: it is made again from the journal)"
+    )]
     Damaged {
         /// What the value stood for.
         what: String,
     },
     /// The twin's fold failed earlier; what it shows would be a guess.
-    #[error("{twin} is set aside because folding one of its events failed (its events are kept in the journal)")]
+    #[error(
+        "{twin} is set aside because folding one of its events failed (its events are kept in the journal)"
+    )]
     SetAside {
         /// The twin.
         twin: String,
@@ -112,7 +114,9 @@ impl Store {
                 write.open_table(table)?;
             }
             let mut folder = write.open_table(FOLDER)?;
-            let made_with = folder.get(b"folder".as_slice())?.map(|value| value.value().to_vec());
+            let made_with = folder
+                .get(b"folder".as_slice())?
+                .map(|value| value.value().to_vec());
             let ours = [&[FORMAT_VERSION][..], &shards.to_be_bytes()].concat();
             match made_with {
                 None => {
@@ -148,30 +152,49 @@ impl Store {
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let value = folder.get(b"folder".as_slice())?.map(|value| value.value().to_vec());
-        Ok(value.filter(|bytes| bytes.len() == 3).map(|bytes| u16::from_be_bytes([bytes[1], bytes[2]])))
+        let value = folder
+            .get(b"folder".as_slice())?
+            .map(|value| value.value().to_vec());
+        Ok(value
+            .filter(|bytes| bytes.len() == 3)
+            .map(|bytes| u16::from_be_bytes([bytes[1], bytes[2]])))
     }
 
     pub(crate) fn is_set_aside(&self, shard: u16, id: &TwinId) -> Result<bool, StoreError> {
         let read = self.database.begin_read()?;
-        Ok(read.open_table(SET_ASIDE)?.get(twin_key(shard, id).as_slice())?.is_some())
+        Ok(read
+            .open_table(SET_ASIDE)?
+            .get(twin_key(shard, id).as_slice())?
+            .is_some())
     }
 
     /// A twin as it was at the shard's last snapshot.
     pub(crate) fn twin(&self, shard: u16, id: &TwinId) -> Result<Option<Twin>, StoreError> {
         let key = twin_key(shard, id);
         let read = self.database.begin_read()?;
-        let Some(value) = read.open_table(TWINS)?.get(key.as_slice())? else { return Ok(None) };
+        let Some(value) = read.open_table(TWINS)?.get(key.as_slice())? else {
+            return Ok(None);
+        };
         let damaged = || StoreError::Damaged { what: id.to_string() };
         let body = unseal(&key, value.value()).ok_or_else(damaged)?;
         Twin::decode(id.clone(), body).map(Some).map_err(|_| damaged())
     }
 
     /// Closed buckets of a twin that begin within `from..to`, in order of time.
-    pub(crate) fn rollups(&self, shard: u16, id: &TwinId, level: Level, from: Timestamp, to: Timestamp) -> Result<Vec<RollupRow>, StoreError> {
+    pub(crate) fn rollups(
+        &self,
+        shard: u16,
+        id: &TwinId,
+        level: Level,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<RollupRow>, StoreError> {
         let read = self.database.begin_read()?;
         let table = read.open_table(ROLLUPS)?;
-        let (low, high) = (rollup_key(shard, id, level as u8, from.ms()), rollup_key(shard, id, level as u8, to.ms()));
+        let (low, high) = (
+            rollup_key(shard, id, level as u8, from.ms()),
+            rollup_key(shard, id, level as u8, to.ms()),
+        );
         let mut rows = Vec::new();
         for row in table.range(low.as_slice()..high.as_slice())? {
             let (key, value) = row?;
@@ -181,16 +204,29 @@ impl Store {
     }
 
     /// Rejected messages of a tenant after a seq, in order.
-    pub(crate) fn rejected(&self, tenant: &TenantId, after: u64, limit: usize) -> Result<Vec<(u64, RejectedRecord)>, StoreError> {
+    pub(crate) fn rejected(
+        &self,
+        tenant: &TenantId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, RejectedRecord)>, StoreError> {
         let read = self.database.begin_read()?;
         let table = read.open_table(REJECTED)?;
-        let (low, high) = (rejected_key(tenant, after.saturating_add(1)), rejected_key(tenant, u64::MAX));
+        let (low, high) = (
+            rejected_key(tenant, after.saturating_add(1)),
+            rejected_key(tenant, u64::MAX),
+        );
         let mut items = Vec::new();
         for row in table.range(low.as_slice()..high.as_slice())?.take(limit) {
             let (key, value) = row?;
             let key = key.value();
-            let seq = key[key.len() - 8..].try_into().map(u64::from_be_bytes).unwrap_or_default();
-            let damaged = || StoreError::Damaged { what: format!("rejected message {seq}") };
+            let seq = key[key.len() - 8..]
+                .try_into()
+                .map(u64::from_be_bytes)
+                .unwrap_or_default();
+            let damaged = || StoreError::Damaged {
+                what: format!("rejected message {seq}"),
+            };
             let body = unseal(key, value.value()).ok_or_else(damaged)?;
             items.push((seq, record::decode_rejected(body).map_err(|_| damaged())?));
         }
@@ -234,7 +270,10 @@ impl Store {
                 let bytes = snapshot.dedupe.iter().flat_map(|key| key.to_le_bytes()).collect();
                 dedupe.insert(key.as_slice(), seal(&key, bytes).as_slice())?;
             }
-            let (low, high) = (dedupe_key(shard, 0), dedupe_key(shard, snapshot.dedupe_drop_below));
+            let (low, high) = (
+                dedupe_key(shard, 0),
+                dedupe_key(shard, snapshot.dedupe_drop_below),
+            );
             dedupe.retain_in(low.as_slice()..high.as_slice(), |_, _| false)?;
             let mut rejected = write.open_table(REJECTED)?;
             for ((tenant, seq), item) in &snapshot.rejected {
@@ -261,7 +300,9 @@ impl Store {
             }
             let key = shard.to_be_bytes();
             let meta = seal(&key, snapshot.meta.encode_to_vec());
-            write.open_table(SHARDS)?.insert(key.as_slice(), meta.as_slice())?;
+            write
+                .open_table(SHARDS)?
+                .insert(key.as_slice(), meta.as_slice())?;
         }
         write.commit()?;
         Ok(())
@@ -270,7 +311,9 @@ impl Store {
     /// What a shard starts from: its last snapshot, without the twins themselves.
     pub(crate) fn restore(&self, shard: u16) -> Result<Restored, StoreError> {
         let read = self.database.begin_read()?;
-        let damaged = |what: &str| StoreError::Damaged { what: format!("shard {shard} ({what})") };
+        let damaged = |what: &str| StoreError::Damaged {
+            what: format!("shard {shard} ({what})"),
+        };
         let key = shard.to_be_bytes();
         let meta = match read.open_table(SHARDS)?.get(key.as_slice())? {
             None => ShardMeta::default(),
@@ -281,7 +324,11 @@ impl Store {
         };
         let shard_range = (key.to_vec(), (u32::from(shard) + 1).to_be_bytes()[2..].to_vec());
         // The last shard number has no next one within two bytes.
-        let end = if shard == u16::MAX { vec![0xff; 3] } else { shard_range.1 };
+        let end = if shard == u16::MAX {
+            vec![0xff; 3]
+        } else {
+            shard_range.1
+        };
         let range = shard_range.0.as_slice()..end.as_slice();
         let mut known = Vec::new();
         for row in read.open_table(KNOWN)?.range(range.clone())? {
@@ -295,18 +342,31 @@ impl Store {
         for row in read.open_table(DEDUPE)?.range(range)? {
             let (key, value) = row?;
             let body = unseal(key.value(), value.value()).ok_or_else(|| damaged("its dedupe window"))?;
-            let first = key.value()[2..].try_into().map(u64::from_be_bytes).unwrap_or_default();
-            let keys = body.chunks_exact(16).map(|chunk| u128::from_le_bytes(chunk.try_into().unwrap_or_default()));
+            let first = key.value()[2..]
+                .try_into()
+                .map(u64::from_be_bytes)
+                .unwrap_or_default();
+            let keys = body
+                .chunks_exact(16)
+                .map(|chunk| u128::from_le_bytes(chunk.try_into().unwrap_or_default()));
             dedupe.push((first, keys.collect()));
         }
         let mut plants = Vec::new();
         for row in read.open_table(PLANTS)?.iter()? {
             let (key, value) = row?;
             let body = unseal(key.value(), value.value()).ok_or_else(|| damaged("its plant models"))?;
-            let tenant = str::from_utf8(key.value()).ok().and_then(|text| TenantId::parse(text).ok());
+            let tenant = str::from_utf8(key.value())
+                .ok()
+                .and_then(|text| TenantId::parse(text).ok());
             plants.push((tenant.ok_or_else(|| damaged("its plant models"))?, body.to_vec()));
         }
-        Ok(Restored { meta, known, dedupe, set_aside, plants })
+        Ok(Restored {
+            meta,
+            known,
+            dedupe,
+            set_aside,
+            plants,
+        })
     }
 
     /// Checks every value; calls `seen` with the number checked so far. Returns what is damaged.
@@ -319,7 +379,10 @@ impl Store {
                 let (key, value) = row?;
                 count += 1;
                 if unseal(key.value(), value.value()).is_none() {
-                    damaged.push(format!("state.redb: {name}: {}", String::from_utf8_lossy(key.value())));
+                    damaged.push(format!(
+                        "state.redb: {name}: {}",
+                        String::from_utf8_lossy(key.value())
+                    ));
                 }
                 if count % 4_096 == 0 {
                     seen(count);
@@ -373,7 +436,9 @@ fn rollup_key(shard: u16, id: &TwinId, level: u8, start_ms: i64) -> Vec<u8> {
 }
 
 fn open_rollup(key: &[u8], value: &[u8], id: &TwinId) -> Result<RollupRow, StoreError> {
-    let damaged = || StoreError::Damaged { what: format!("the rollups of {id}") };
+    let damaged = || StoreError::Damaged {
+        what: format!("the rollups of {id}"),
+    };
     RollupRow::decode(unseal(key, value).ok_or_else(damaged)?).map_err(|_| damaged())
 }
 

@@ -59,7 +59,10 @@ impl TwinSlot {
             batch: 0,
             touched_s,
         };
-        Arc::new(Self { id, state: Mutex::new(state) })
+        Arc::new(Self {
+            id,
+            state: Mutex::new(state),
+        })
     }
 
     /// The twin's address.
@@ -121,11 +124,18 @@ impl TwinTable {
     }
 
     pub(crate) fn entry(&self, id: &TwinId) -> Option<Entry> {
-        self.map.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.map
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .cloned()
     }
 
     pub(crate) fn put(&self, id: TwinId, entry: Entry) {
-        self.map.write().unwrap_or_else(PoisonError::into_inner).insert(id, entry);
+        self.map
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, entry);
     }
 
     pub(crate) fn set_folded(&self, seq: u64) {
@@ -150,7 +160,13 @@ impl TwinTable {
     }
 
     /// Up to `limit` entries of a tenant after `after`, in id order.
-    fn after(&self, tenant: &TenantId, kind: Option<Kind>, after: Option<&TwinId>, limit: usize) -> Vec<(TwinId, Entry)> {
+    fn after(
+        &self,
+        tenant: &TenantId,
+        kind: Option<Kind>,
+        after: Option<&TwinId>,
+        limit: usize,
+    ) -> Vec<(TwinId, Entry)> {
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
         let from = match after {
             Some(id) => Bound::Excluded(id.clone()),
@@ -176,7 +192,10 @@ pub struct Twins {
 
 impl Twins {
     pub(crate) fn new(shards: u16, store: Arc<Store>) -> Self {
-        Self { tables: (0..shards).map(|_| TwinTable::new()).collect(), store }
+        Self {
+            tables: (0..shards).map(|_| TwinTable::new()).collect(),
+            store,
+        }
     }
 
     /// Number of shards.
@@ -246,10 +265,16 @@ impl Twins {
         limit: usize,
         visit: &mut dyn FnMut(&Twin),
     ) -> Result<Option<TwinId>, StoreError> {
-        let Some(table) = self.tables.get(shard) else { return Ok(None) };
+        let Some(table) = self.tables.get(shard) else {
+            return Ok(None);
+        };
         let entries = table.after(tenant, kind, after, limit);
         self.visit(shard, &entries, visit)?;
-        Ok(if entries.len() < limit { None } else { entries.into_iter().next_back().map(|(id, _)| id) })
+        Ok(if entries.len() < limit {
+            None
+        } else {
+            entries.into_iter().next_back().map(|(id, _)| id)
+        })
     }
 
     /// Visits a tenant's twins of all shards in id order, up to `limit` of them. Returns the id to go on after.
@@ -273,10 +298,19 @@ impl Twins {
             self.visit(*shard, &[(id.clone(), entry.clone())], visit)?;
         }
         let at_limit = merged.len() == limit;
-        Ok(if more || at_limit { merged.pop().map(|(id, ..)| id) } else { None })
+        Ok(if more || at_limit {
+            merged.pop().map(|(id, ..)| id)
+        } else {
+            None
+        })
     }
 
-    fn visit(&self, shard: usize, entries: &[(TwinId, Entry)], visit: &mut dyn FnMut(&Twin)) -> Result<(), StoreError> {
+    fn visit(
+        &self,
+        shard: usize,
+        entries: &[(TwinId, Entry)],
+        visit: &mut dyn FnMut(&Twin),
+    ) -> Result<(), StoreError> {
         for (id, entry) in entries {
             match self.read(shard, id, entry, |twin| visit(twin)) {
                 // A twin that was set aside is shown when asked for by name and counted; a list goes on without it.

@@ -18,18 +18,28 @@ use std::{
 const WINDOW: usize = 50;
 
 /// What a device wrote down.
-pub struct Diary {
-    pub sensor: String,
+pub(crate) struct Diary {
+    pub(crate) sensor: String,
     /// Message ids in the order they were first sent.
-    pub sent: u64,
-    pub acknowledged: BTreeSet<u64>,
+    pub(crate) sent: u64,
+    pub(crate) acknowledged: BTreeSet<u64>,
     /// How often something was sent again.
-    pub sent_again: u64,
+    pub(crate) sent_again: u64,
 }
 
 /// Publishes readings of one sensor until `stop`, reconnecting as often as it takes; answers its diary.
-pub fn publish_until(stop: &Arc<AtomicBool>, port: u16, sensor: &str, acknowledged_by_all: &AtomicU64) -> Diary {
-    let mut diary = Diary { sensor: sensor.to_owned(), sent: 0, acknowledged: BTreeSet::new(), sent_again: 0 };
+pub(crate) fn publish_until(
+    stop: &Arc<AtomicBool>,
+    port: u16,
+    sensor: &str,
+    acknowledged_by_all: &AtomicU64,
+) -> Diary {
+    let mut diary = Diary {
+        sensor: sensor.to_owned(),
+        sent: 0,
+        acknowledged: BTreeSet::new(),
+        sent_again: 0,
+    };
     let mut open: BTreeSet<u64> = BTreeSet::new();
     while !(stop.load(Ordering::Acquire) && open.is_empty()) {
         let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) else {
@@ -106,12 +116,12 @@ fn session(
 }
 
 /// The message id of a device's message.
-pub fn message_id(sensor: &str, number: u64) -> String {
+pub(crate) fn message_id(sensor: &str, number: u64) -> String {
     format!("{sensor}-{number}")
 }
 
 /// The payload of a device's message: a part counter, and a value that occurs once.
-pub fn payload(sensor: &str, number: u64) -> String {
+pub(crate) fn payload(sensor: &str, number: u64) -> String {
     format!(
         r#"{{"sensor_id":"{sensor}","sensor_type":"MACHINE","message_id":"{}","metrics":{{"execution":"producing","sequence":{number}}}}}"#,
         message_id(sensor, number)

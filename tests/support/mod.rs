@@ -13,32 +13,41 @@ use std::{
 
 use serde_json::Value;
 
-pub mod device;
+pub(crate) mod device;
 
 /// A port that nobody listens on.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port()
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .expect("a port")
+        .local_addr()
+        .expect("its address")
+        .port()
 }
 
 /// A running `gemba serve`.
-pub struct Node {
+pub(crate) struct Node {
     child: Child,
-    pub http: u16,
-    pub mqtt: u16,
+    pub(crate) http: u16,
+    pub(crate) mqtt: u16,
 }
 
 impl Node {
     /// Starts a node on a data folder and waits until it is ready. `extra` are further arguments.
-    pub fn start(data_dir: &Path, extra: &[&str]) -> Self {
+    pub(crate) fn start(data_dir: &Path, extra: &[&str]) -> Self {
         Self::start_on(data_dir, free_port(), free_port(), extra)
     }
 
     /// As [`Node::start`], on ports of one's own.
-    pub fn start_on(data_dir: &Path, http: u16, mqtt: u16, extra: &[&str]) -> Self {
+    pub(crate) fn start_on(data_dir: &Path, http: u16, mqtt: u16, extra: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_gemba"))
             .args(["serve", "--data-dir"])
             .arg(data_dir)
-            .args(["--http", &format!("127.0.0.1:{http}"), "--mqtt", &format!("127.0.0.1:{mqtt}")])
+            .args([
+                "--http",
+                &format!("127.0.0.1:{http}"),
+                "--mqtt",
+                &format!("127.0.0.1:{mqtt}"),
+            ])
             .args(extra)
             .env("GEMBA_LOG__LEVEL", "warn")
             .stdout(Stdio::piped())
@@ -68,33 +77,36 @@ impl Node {
     }
 
     /// The process's number, for looking at its memory.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Kills the process with `kill -9`.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("reaped");
     }
 
     /// Stops the process as an operator would; answers whether it ended well.
-    pub fn stop(mut self) -> bool {
+    pub(crate) fn stop(mut self) -> bool {
         let pid = self.child.id().to_string();
-        let asked = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        let asked = Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .expect("kill runs");
         assert!(asked.success());
         self.child.wait().expect("reaped").success()
     }
 
     /// `GET path`, expecting JSON with status 200.
-    pub fn get(&self, path: &str) -> Value {
+    pub(crate) fn get(&self, path: &str) -> Value {
         let (status, body) = request(self.http, "GET", path, &[], b"");
         assert_eq!(status, 200, "GET {path}: {}", String::from_utf8_lossy(&body));
         serde_json::from_slice(&body).unwrap_or_else(|error| panic!("GET {path}: {error}"))
     }
 
     /// All items of a list, page by page.
-    pub fn list(&self, path: &str) -> Vec<Value> {
+    pub(crate) fn list(&self, path: &str) -> Vec<Value> {
         let (mut items, mut cursor) = (Vec::new(), None::<String>);
         loop {
             let sign = if path.contains('?') { '&' } else { '?' };
@@ -111,16 +123,20 @@ impl Node {
     }
 
     /// `POST path` with a JSON or NDJSON body.
-    pub fn post(&self, path: &str, content_type: &str, body: &[u8]) -> (u16, Value) {
+    pub(crate) fn post(&self, path: &str, content_type: &str, body: &[u8]) -> (u16, Value) {
         let (status, body) = request(self.http, "POST", path, &[("content-type", content_type)], body);
         (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
     }
 
     /// Asserts that the counts of every source add up and nothing is under way; answers all of them summed.
-    pub fn counts_that_add_up(&self) -> Counts {
+    pub(crate) fn counts_that_add_up(&self) -> Counts {
         let mut sum = Counts::default();
         for source in self.get("/v1/ingest")["items"].as_array().expect("sources") {
-            let count = |name: &str| source[name].as_u64().unwrap_or_else(|| panic!("{name} in {source}"));
+            let count = |name: &str| {
+                source[name]
+                    .as_u64()
+                    .unwrap_or_else(|| panic!("{name} in {source}"))
+            };
             let ended = count("applied") + count("duplicate") + count("late") + count("rejected");
             assert_eq!(count("received"), ended + count("in_flight"), "{source}");
             sum.received += count("received");
@@ -143,19 +159,30 @@ impl Drop for Node {
 
 /// The counts of all sources.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Counts {
-    pub received: u64,
-    pub applied: u64,
-    pub duplicate: u64,
-    pub late: u64,
-    pub rejected: u64,
+pub(crate) struct Counts {
+    pub(crate) received: u64,
+    pub(crate) applied: u64,
+    pub(crate) duplicate: u64,
+    pub(crate) late: u64,
+    pub(crate) rejected: u64,
 }
 
 /// One HTTP request over a connection of its own.
-pub fn request(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, Vec<u8>) {
+pub(crate) fn request(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> (u16, Vec<u8>) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("connected");
-    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
-    let mut head = format!("{method} {path} HTTP/1.0\r\nhost: 127.0.0.1\r\ncontent-length: {}\r\n", body.len());
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .expect("a limit");
+    let mut head = format!(
+        "{method} {path} HTTP/1.0\r\nhost: 127.0.0.1\r\ncontent-length: {}\r\n",
+        body.len()
+    );
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -165,25 +192,32 @@ pub fn request(port: u16, method: &str, path: &str, headers: &[(&str, &str)], bo
     let _ = stream.write_all(body);
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("answered");
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
+    let end = answer
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .expect("a head");
     let head = String::from_utf8_lossy(&answer[..end]).into_owned();
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .expect("a status");
     (status, answer[end + 4..].to_vec())
 }
 
 /// A running mosquitto with the settings that the README asks for.
-pub struct Broker {
+pub(crate) struct Broker {
     child: Child,
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl Broker {
-    pub fn start(folder: &Path) -> Self {
+    pub(crate) fn start(folder: &Path) -> Self {
         let port = free_port();
         Self::start_on(folder, port)
     }
 
-    pub fn start_on(folder: &Path, port: u16) -> Self {
+    pub(crate) fn start_on(folder: &Path, port: u16) -> Self {
         let config = folder.join("mosquitto.conf");
         let text = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\n\
@@ -191,7 +225,11 @@ impl Broker {
             folder.display()
         );
         std::fs::write(&config, text).expect("a configuration");
-        let program = if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
+        let program = if Path::new("/usr/sbin/mosquitto").exists() {
+            "/usr/sbin/mosquitto"
+        } else {
+            "mosquitto"
+        };
         let child = Command::new(program)
             .arg("-c")
             .arg(&config)
@@ -207,17 +245,35 @@ impl Broker {
     }
 
     /// Publishes with `mosquitto_pub`, QoS 1, and waits until the broker has it.
-    pub fn publish(&self, topic: &str, payload: &[u8]) {
+    pub(crate) fn publish(&self, topic: &str, payload: &[u8]) {
         let mut publisher = Command::new("mosquitto_pub")
-            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-q", "1", "-t", topic, "-s"])
+            .args([
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &self.port.to_string(),
+                "-q",
+                "1",
+                "-t",
+                topic,
+                "-s",
+            ])
             .stdin(Stdio::piped())
             .spawn()
             .expect("mosquitto_pub starts");
-        publisher.stdin.take().expect("its input").write_all(payload).expect("written");
-        assert!(publisher.wait().expect("reaped").success(), "published on {topic}");
+        publisher
+            .stdin
+            .take()
+            .expect("its input")
+            .write_all(payload)
+            .expect("written");
+        assert!(
+            publisher.wait().expect("reaped").success(),
+            "published on {topic}"
+        );
     }
 
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("reaped");
     }
@@ -231,8 +287,8 @@ impl Drop for Broker {
 }
 
 /// Asks until the answer is there; the test's own time limit ends a wait that never will.
-pub fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..60_000 {
+pub(crate) fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..12_000 {
         if let Some(answer) = ask() {
             return answer;
         }

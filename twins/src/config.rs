@@ -51,7 +51,9 @@ impl MetricKind {
     /// The kind of an on-disk number.
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
-        [Self::Gauge, Self::Counter, Self::State].into_iter().find(|kind| *kind as u32 == number)
+        [Self::Gauge, Self::Counter, Self::State]
+            .into_iter()
+            .find(|kind| *kind as u32 == number)
     }
 }
 
@@ -77,13 +79,22 @@ pub enum Execution {
 
 impl Execution {
     /// All states, in the order of their numbers.
-    pub const ALL: [Self; 7] =
-        [Self::Producing, Self::Setup, Self::Idle, Self::Stopped, Self::Down, Self::PlannedDown, Self::Unknown];
+    pub const ALL: [Self; 7] = [
+        Self::Producing,
+        Self::Setup,
+        Self::Idle,
+        Self::Stopped,
+        Self::Down,
+        Self::PlannedDown,
+        Self::Unknown,
+    ];
 
     /// The state of an on-disk number.
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|execution| *execution as u32 == number)
+        Self::ALL
+            .into_iter()
+            .find(|execution| *execution as u32 == number)
     }
 
     /// The state as a word.

@@ -80,7 +80,9 @@ impl SensorType {
     /// The type of an on-disk number.
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
-        [Self::Machine, Self::Energy, Self::AirQuality, Self::Rfid].into_iter().find(|kind| *kind as u32 == number)
+        [Self::Machine, Self::Energy, Self::AirQuality, Self::Rfid]
+            .into_iter()
+            .find(|kind| *kind as u32 == number)
     }
 }
 

@@ -5,9 +5,11 @@
 use std::borrow::Cow;
 
 use crate::{
+    defaults::declared_unit,
     event::Value,
+    kpis,
     time::Timestamp,
-    twin::{Nature, Twin, declared},
+    twin::{Nature, Twin},
 };
 
 /// What stands at a path.
@@ -43,7 +45,8 @@ impl Twin {
             ["state", "metrics", name, part] => self.metric_field(name, part, now),
             ["state", "metrics", name] => self.metrics.get(name).map(|_| Field::Composite),
             ["state", name] => self.state_field(name, now),
-            ["state", "time_in_state_today_s" | "operators", ..] | ["links", ..] => Some(Field::Composite),
+            // Deeper than what filters commonly ask for.
+            ["state" | "kpis" | "links", ..] => Some(Field::Composite),
             _ => None,
         }
     }
@@ -52,7 +55,10 @@ impl Twin {
         let attributes = self.attributes.as_deref()?;
         let (name, rest) = path.split_first()?;
         let Some(mut value) = attributes.get(name) else {
-            let sensed = attributes.sensed_location.as_deref().filter(|_| *name == "location" && rest.is_empty())?;
+            let sensed = attributes
+                .sensed_location
+                .as_deref()
+                .filter(|_| *name == "location" && rest.is_empty())?;
             return Some(Field::Text(sensed.into()));
         };
         for name in rest {
@@ -71,10 +77,19 @@ impl Twin {
         if name == "bottleneck"
             && let Nature::Job(job) = &self.nature
         {
-            return Some(job.bottleneck().map_or(Field::Null, |(location, _)| Field::Text(location.into_string().into())));
+            return Some(
+                job.bottleneck()
+                    .map_or(Field::Null, |(location, _)| Field::Text(location.into())),
+            );
+        }
+        if name == "day_start" {
+            return self.kpi_day().map(|day| Field::Text(day.to_string().into()));
         }
         if name == "reasons" {
-            return Some(Field::Composite);
+            let mut kpis = kpis::names(self.id.kind()).iter();
+            return kpis
+                .any(|name| matches!(self.kpi(name), Some(Err(_))))
+                .then_some(Field::Composite);
         }
         self.kpi(name).map(|kpi| kpi.map_or(Field::Null, Field::Number))
     }
@@ -89,42 +104,61 @@ impl Twin {
             }),
             "at" => Some(Field::Text(metric.at.to_string().into())),
             "unit" => {
-                let (_, unit) = declared(self.config.as_deref(), &metric.name, metric.kind);
+                let unit = declared_unit(self.config.as_deref(), &metric.name);
                 (!unit.is_empty()).then_some(Field::Text(unit.into()))
             }
-            "quality" => (now.ms_since(metric.at) > self.stale_after_ms()).then_some(Field::Text("stale".into())),
+            "quality" => self.is_old(metric.at, now).then_some(Field::Text("stale".into())),
             _ => None,
         }
     }
 
     fn state_field(&self, name: &str, now: Timestamp) -> Option<Field<'_>> {
-        let text = |text: &str| Some(Field::Text(text.to_owned().into()));
         let time = |at: Option<Timestamp>| at.map(|at| Field::Text(at.to_string().into()));
-        match (name, &self.nature) {
-            ("quality", _) => Some(Field::Text(self.quality(now).into())),
-            ("metrics", _) => Some(Field::Composite),
-            ("execution", Nature::Machine(_)) => self.execution(now).map(|execution| Field::Text(execution.into())),
-            ("execution_since", Nature::Machine(machine)) => time(machine.since),
-            ("time_in_state_today_s", Nature::Machine(machine)) => machine.since.map(|_| Field::Composite),
-            ("transitions_today", Nature::Machine(machine)) => {
-                machine.since.map(|_| Field::Number(f64::from(machine.transitions_today)))
+        match name {
+            "quality" => return Some(Field::Text(self.quality(now).into())),
+            "metrics" => return Some(Field::Composite),
+            "values_refused" => {
+                return (self.metrics.refused > 0).then_some(Field::Number(self.metrics.refused as f64));
             }
-            ("air_quality", Nature::Location(_)) => self.air(now).map(|air| Field::Text(air.category.into())),
-            ("air_quality_reason", Nature::Location(_)) => self.air(now).map(|air| Field::Text(air.reason.into())),
-            ("jobs", Nature::Location(_)) | ("flow_path", Nature::Job(_)) => Some(Field::Composite),
-            ("operators", Nature::Location(location)) => (!location.operators.is_empty()).then_some(Field::Composite),
-            ("location", Nature::Job(job)) => job.location().and_then(|visit| text(&visit.location)),
-            ("location_since", Nature::Job(job)) => time(job.location().map(|visit| visit.entered_at)),
-            ("last_seen_at", Nature::Job(job)) => time(job.location().map(|visit| visit.seen_at)),
-            ("status", Nature::Job(job)) => {
-                job.location().and_then(|_| text(if job.completed_at.is_some() { "completed" } else { "in_progress" }))
+            "removed" => return self.is_removed().then_some(Field::Bool(true)),
+            _ => {}
+        }
+        match &self.nature {
+            Nature::Machine(machine) => {
+                machine.since?;
+                match name {
+                    "execution" => self.execution(now).map(|execution| Field::Text(execution.into())),
+                    "execution_since" => time(self.execution_since(now)),
+                    "time_in_state_today_s" | "time_in_state_total_s" => Some(Field::Composite),
+                    "transitions_today" => Some(Field::Number(f64::from(machine.transitions_today))),
+                    _ => None,
+                }
             }
-            ("product_id", Nature::Job(job)) => job.product_id.as_deref().and_then(text),
-            ("product_variant", Nature::Job(job)) => job.product_variant.as_deref().and_then(text),
-            ("operator_id", Nature::Job(job)) => job.operator_id.as_deref().and_then(text),
-            ("started_at", Nature::Job(job)) => time(job.started_at),
-            ("completed_at", Nature::Job(job)) => time(job.completed_at),
-            _ => None,
+            Nature::Location(location) => match name {
+                "air_quality" => self.air(now).map(|air| Field::Text(air.category.into())),
+                "air_quality_reason" => self.air(now).map(|air| Field::Text(air.reason.into())),
+                "jobs" => Some(Field::Composite),
+                "jobs_unlisted" => (location.unlisted > 0).then_some(Field::Number(location.unlisted as f64)),
+                "operators" => (!location.operators.is_empty()).then_some(Field::Composite),
+                _ => None,
+            },
+            Nature::Job(job) => match name {
+                "location" => job.location().map(|visit| Field::Text((&*visit.location).into())),
+                "location_since" => time(job.location().map(|visit| visit.entered_at)),
+                "last_seen_at" => time(job.location().map(|visit| visit.seen_at)),
+                "status" => job.status().map(|status| Field::Text(status.into())),
+                "product_id" => text(&job.product_id),
+                "product_variant" => text(&job.product_variant),
+                "operator_id" => text(&job.operator_id),
+                "started_at" => time(job.started_at),
+                "completed_at" => time(job.completed_at),
+                "flow_path" | "dwell" => Some(Field::Composite),
+                _ => None,
+            },
         }
     }
+}
+
+fn text(text: &Option<Box<str>>) -> Option<Field<'_>> {
+    text.as_deref().map(|text| Field::Text(text.into()))
 }

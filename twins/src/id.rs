@@ -29,7 +29,9 @@ pub enum InvalidId {
         max: usize,
     },
     /// A character outside the alphabet.
-    #[error("{what} holds {character:?} at position {position} (allowed: letters, digits, '-', '_', '.', ':')")]
+    #[error(
+        "{what} holds {character:?} at position {position} (allowed: letters, digits, '-', '_', '.', ':')"
+    )]
     Character {
         /// What the text was to name.
         what: &'static str,
@@ -54,11 +56,21 @@ pub fn check_id(what: &'static str, text: &str, max: usize) -> Result<(), Invali
         return Err(InvalidId::Empty { what, max });
     }
     if text.len() > max {
-        return Err(InvalidId::TooLong { what, length: text.len(), max });
+        return Err(InvalidId::TooLong {
+            what,
+            length: text.len(),
+            max,
+        });
     }
-    let stranger = text.char_indices().find(|(_, c)| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':')));
+    let stranger = text
+        .char_indices()
+        .find(|(_, c)| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':')));
     match stranger {
-        Some((position, character)) => Err(InvalidId::Character { what, character, position }),
+        Some((position, character)) => Err(InvalidId::Character {
+            what,
+            character,
+            position,
+        }),
         None => Ok(()),
     }
 }
@@ -154,12 +166,18 @@ impl TwinId {
     /// An address of its parts; `id` is 1 to 128 of letters, digits, `-`, `_`, `.`, `:`.
     pub fn new(tenant: TenantId, kind: Kind, id: &str) -> Result<Self, InvalidId> {
         check_id("twin id", id, ID_MAX)?;
-        Ok(Self { tenant, kind, id: id.into() })
+        Ok(Self {
+            tenant,
+            kind,
+            id: id.into(),
+        })
     }
 
     /// Parses `machine/cnc-07` within a tenant.
     pub fn parse(tenant: TenantId, text: &str) -> Result<Self, InvalidId> {
-        let (kind, id) = text.split_once('/').ok_or_else(|| InvalidId::Kind(text.chars().take(40).collect()))?;
+        let (kind, id) = text
+            .split_once('/')
+            .ok_or_else(|| InvalidId::Kind(text.chars().take(40).collect()))?;
         Self::new(tenant, Kind::parse(kind)?, id)
     }
 
@@ -212,8 +230,15 @@ mod tests {
 
     #[test]
     fn one_tenants_twins_sort_together() {
-        let id = |tenant: &str, text: &str| TwinId::parse(TenantId::parse(tenant).expect("tenant"), text).expect("id");
-        let mut ids = [id("b", "machine/a"), id("a", "job/z"), id("a", "machine/z"), id("a", "machine/b")];
+        let id = |tenant: &str, text: &str| {
+            TwinId::parse(TenantId::parse(tenant).expect("tenant"), text).expect("id")
+        };
+        let mut ids = [
+            id("b", "machine/a"),
+            id("a", "job/z"),
+            id("a", "machine/z"),
+            id("a", "machine/b"),
+        ];
         ids.sort();
         let shown: Vec<_> = ids.iter().map(|id| format!("{id:?}")).collect();
         assert_eq!(shown, ["a/machine/b", "a/machine/z", "a/job/z", "b/machine/a"]);

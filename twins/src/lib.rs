@@ -13,11 +13,15 @@ pub mod wire;
 
 mod air;
 mod attributes;
+mod bucket;
+mod defaults;
 mod field;
 mod job;
+mod kpis;
 mod location;
 mod machine;
 mod metric;
+mod size;
 mod snapshot;
 mod view;
 

@@ -1,22 +1,25 @@
-//! A twin's state as bytes: a version, then protobuf. Drawn in FORMAT.md.
+//! A twin's state as bytes: a version, then protobuf. Drawn in FORMAT.md; `TwinWire` is where to begin reading.
 //!
 //! Promises: lossless, bit for bit, so that a twin read back folds on as if it had never left memory.
 
 use prost::Message;
 
 use crate::{
-    attributes::{Attributes, object},
+    attributes::{Attributes, object, text as attributes_text},
+    bucket::{Bucket, BucketWire, StateTime, States, Word},
     config::{Execution, MetricKind},
     event::Position,
     id::TwinId,
-    job::{Job, Visit},
+    job::{Dwell, Job, Visit},
     location::Location,
     machine::Machine,
     metric::{Metric, Metrics},
-    rollup::StatsWire,
     time::Timestamp,
     twin::{Nature, Twin},
-    wire::{ConfigWire, DecodeError, MetricWire, config_from_wire, config_to_wire, metric_from_wire, metric_to_wire, undecodable},
+    wire::{
+        ConfigWire, DecodeError, MetricWire, config_from_wire, config_to_wire, metric_from_wire,
+        metric_to_wire, undecodable,
+    },
 };
 
 const VERSION: u8 = 1;
@@ -51,6 +54,10 @@ struct TwinWire {
     location: Option<LocationWire>,
     #[prost(message, optional, tag = "14")]
     job: Option<JobWire>,
+    #[prost(sint64, tag = "15")]
+    steady_since_ms: i64,
+    #[prost(uint64, tag = "16")]
+    values_refused: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -59,6 +66,8 @@ struct AttributesWire {
     set: String,
     #[prost(string, optional, tag = "2")]
     sensed_location: Option<String>,
+    #[prost(string, tag = "3")]
+    model: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -69,9 +78,28 @@ struct MetricStateWire {
     at_ms: i64,
     #[prost(uint32, tag = "3")]
     kind: u32,
-    /// The open minute, then five minutes, hour, day where they are there.
-    #[prost(message, repeated, tag = "4")]
-    stats: Vec<StatsWire>,
+    #[prost(message, optional, tag = "4")]
+    open: Option<BucketWire>,
+    #[prost(message, optional, tag = "5")]
+    five_minutes: Option<BucketWire>,
+    #[prost(message, optional, tag = "6")]
+    hour: Option<BucketWire>,
+    #[prost(message, repeated, tag = "7")]
+    states: Vec<StateTimeWire>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StateTimeWire {
+    /// An execution state; 0 for another word, which `word` names.
+    #[prost(uint32, tag = "1")]
+    execution: u32,
+    #[prost(string, tag = "2")]
+    word: String,
+    /// Minute, five minutes, hour.
+    #[prost(sint32, repeated, tag = "3")]
+    ms: Vec<i32>,
+    #[prost(uint32, repeated, tag = "4")]
+    entered: Vec<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -88,8 +116,8 @@ struct MachineWire {
     total: Vec<i64>,
     #[prost(uint32, tag = "6")]
     transitions_today: u32,
-    #[prost(double, tag = "7")]
-    cycles: f64,
+    #[prost(double, optional, tag = "7")]
+    cycles: Option<f64>,
     #[prost(double, optional, tag = "8")]
     good: Option<f64>,
     #[prost(double, optional, tag = "9")]
@@ -98,6 +126,10 @@ struct MachineWire {
     energy_kwh: Option<f64>,
     #[prost(double, tag = "11")]
     idle_energy_kwh: f64,
+    #[prost(double, tag = "12")]
+    producing_energy_kwh: f64,
+    #[prost(sint64, optional, tag = "13")]
+    said_at_ms: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -127,6 +159,20 @@ struct LocationWire {
     last_left_ms: Option<i64>,
     #[prost(message, repeated, tag = "7")]
     operators: Vec<NamedTimeWire>,
+    #[prost(sint64, tag = "8")]
+    dwell_ms_last: i64,
+    #[prost(uint64, tag = "9")]
+    left_today: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DwellWire {
+    #[prost(string, tag = "1")]
+    location: String,
+    #[prost(sint64, tag = "2")]
+    ms: i64,
+    #[prost(uint32, tag = "3")]
+    visits: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -134,7 +180,7 @@ struct JobWire {
     #[prost(message, repeated, tag = "1")]
     visits: Vec<NamedTimeWire>,
     #[prost(message, repeated, tag = "2")]
-    older: Vec<NamedTimeWire>,
+    older: Vec<DwellWire>,
     #[prost(sint64, optional, tag = "3")]
     started_at_ms: Option<i64>,
     #[prost(sint64, optional, tag = "4")]
@@ -158,7 +204,11 @@ fn time(ms: Option<i64>) -> Option<Timestamp> {
 }
 
 fn named(name: &str, at_ms: i64, seen_after_ms: i64) -> NamedTimeWire {
-    NamedTimeWire { name: name.to_owned(), at_ms, seen_after_ms }
+    NamedTimeWire {
+        name: name.to_owned(),
+        at_ms,
+        seen_after_ms,
+    }
 }
 
 fn text(boxed: &Option<Box<str>>) -> Option<String> {
@@ -178,14 +228,29 @@ impl Twin {
             quality_score: self.quality_score,
             config: self.config.as_deref().map(config_to_wire),
             attributes: self.attributes.as_ref().map(|attributes| AttributesWire {
-                set: serde_json::Value::Object(attributes.set.clone()).to_string(),
+                set: attributes_text(&attributes.set),
                 sensed_location: text(&attributes.sensed_location),
+                model: attributes_text(&attributes.model),
             }),
             minute_ms: ms(self.metrics.minute),
             metrics: self.metrics.items.iter().map(metric_to_state).collect(),
-            machine: if let Nature::Machine(machine) = &self.nature { Some(machine_to_wire(machine)) } else { None },
-            location: if let Nature::Location(location) = &self.nature { Some(location_to_wire(location)) } else { None },
-            job: if let Nature::Job(job) = &self.nature { Some(job_to_wire(job)) } else { None },
+            machine: if let Nature::Machine(machine) = &self.nature {
+                Some(machine_to_wire(machine))
+            } else {
+                None
+            },
+            location: if let Nature::Location(location) = &self.nature {
+                Some(location_to_wire(location))
+            } else {
+                None
+            },
+            job: if let Nature::Job(job) = &self.nature {
+                Some(job_to_wire(job))
+            } else {
+                None
+            },
+            steady_since_ms: self.steady_since.ms(),
+            values_refused: self.metrics.refused,
         };
         out.push(VERSION);
         out.reserve(wire.encoded_len());
@@ -194,17 +259,26 @@ impl Twin {
 
     /// Reads a twin; its address is not among its bytes.
     pub fn decode(id: TwinId, bytes: &[u8]) -> Result<Self, DecodeError> {
-        let Some((&VERSION, body)) = bytes.split_first() else { return Err(undecodable("unknown version of a twin")) };
+        let Some((&VERSION, body)) = bytes.split_first() else {
+            return Err(undecodable("unknown version of a twin"));
+        };
         let wire = TwinWire::decode(body).map_err(undecodable)?;
         let mut twin = Self::new(id);
         twin.nature = match (&twin.nature, wire.machine, wire.location, wire.job) {
-            (Nature::Machine(_), Some(machine), ..) => Nature::Machine(Box::new(machine_from_wire(&machine)?)),
-            (Nature::Location(_), _, Some(location), _) => Nature::Location(Box::new(location_from_wire(location))),
+            (Nature::Machine(_), Some(machine), ..) => {
+                Nature::Machine(Box::new(machine_from_wire(&machine)?))
+            }
+            (Nature::Location(_), _, Some(location), _) => {
+                Nature::Location(Box::new(location_from_wire(location)))
+            }
             (Nature::Job(_), _, _, Some(job)) => Nature::Job(Box::new(job_from_wire(job))),
             _ => return Err(undecodable("a twin of another kind")),
         };
         twin.rev = wire.rev;
-        twin.position = Position { shard: u16::try_from(wire.shard).map_err(undecodable)?, seq: wire.seq };
+        twin.position = Position {
+            shard: u16::try_from(wire.shard).map_err(undecodable)?,
+            seq: wire.seq,
+        };
         twin.updated_at = time(wire.updated_at_ms);
         twin.data_at = time(wire.data_at_ms);
         twin.stale = wire.stale;
@@ -213,35 +287,97 @@ impl Twin {
         twin.attributes = wire.attributes.map(|attributes| {
             Box::new(Attributes {
                 set: object(&attributes.set),
-                model: twin.config.as_ref().map(|config| object(&config.attributes)).unwrap_or_default(),
+                model: object(&attributes.model),
                 sensed_location: attributes.sensed_location.map(String::into_boxed_str),
             })
         });
-        let items = wire.metrics.into_iter().map(metric_from_state).collect::<Result<_, _>>()?;
-        twin.metrics = Metrics { minute: time(wire.minute_ms), items };
+        if twin.data_at.is_some() {
+            twin.steady_since = Timestamp::from_ms(wire.steady_since_ms);
+        }
+        let items: Vec<_> = wire
+            .metrics
+            .into_iter()
+            .map(metric_from_state)
+            .collect::<Result<_, _>>()?;
+        let minute = wire.minute_ms.map(|ms| Timestamp::from_ms(ms).floor_to(60_000));
+        twin.metrics = Metrics {
+            minute,
+            items,
+            refused: wire.values_refused,
+        };
         Ok(twin)
     }
 }
 
 fn metric_to_state(metric: &Metric) -> MetricStateWire {
-    let coarse = metric.coarse.iter().flat_map(|coarse| coarse.iter());
+    let wider = |index: usize| {
+        metric
+            .wider
+            .as_ref()
+            .map(|buckets| BucketWire::of(&buckets[index]))
+    };
+    let states = metric.states.iter().flat_map(|states| states.0.iter());
     MetricStateWire {
         newest: Some(metric_to_wire(&metric.name, &metric.value)),
         at_ms: metric.at.ms(),
         kind: metric.kind as u32,
-        stats: std::iter::once(&metric.open).chain(coarse).map(|stats| StatsWire::of("", stats)).collect(),
+        open: (metric.open != Bucket::default()).then(|| BucketWire::of(&metric.open)),
+        five_minutes: wider(0),
+        hour: wider(1),
+        states: states.map(state_to_wire).collect(),
     }
 }
 
 fn metric_from_state(wire: MetricStateWire) -> Result<Metric, DecodeError> {
-    let (name, value) = metric_from_wire(wire.newest.ok_or_else(|| undecodable("a metric without a name"))?)?;
+    let (name, value) = metric_from_wire(
+        wire.newest
+            .ok_or_else(|| undecodable("a metric without a name"))?,
+    )?;
     let kind = MetricKind::from_number(wire.kind).ok_or_else(|| undecodable("unknown kind of metric"))?;
-    let (open, coarse) = match &*wire.stats {
-        [open] => (open.stats(), None),
-        [open, m5, h1, d1] => (open.stats(), Some(Box::new([m5.stats(), h1.stats(), d1.stats()]))),
-        _ => return Err(undecodable("a metric without its buckets")),
+    let states: Vec<_> = wire
+        .states
+        .into_iter()
+        .map(state_from_wire)
+        .collect::<Result<_, _>>()?;
+    Ok(Metric {
+        name,
+        value,
+        at: Timestamp::from_ms(wire.at_ms),
+        kind,
+        open: wire.open.map(|bucket| bucket.bucket()).unwrap_or_default(),
+        wider: wire
+            .five_minutes
+            .zip(wire.hour)
+            .map(|(five, hour)| Box::new([five.bucket(), hour.bucket()])),
+        states: (!states.is_empty()).then(|| Box::new(States(states))),
+    })
+}
+
+fn state_to_wire(state: &StateTime) -> StateTimeWire {
+    let (execution, word) = match &state.word {
+        Word::Execution(execution) => (*execution as u32, String::new()),
+        Word::Text(word) => (0, word.to_string()),
     };
-    Ok(Metric { name, value, at: Timestamp::from_ms(wire.at_ms), kind, open, coarse })
+    StateTimeWire {
+        execution,
+        word,
+        ms: state.ms.to_vec(),
+        entered: state.entered.to_vec(),
+    }
+}
+
+fn state_from_wire(wire: StateTimeWire) -> Result<StateTime, DecodeError> {
+    let word = match wire.execution {
+        0 => Word::Text(wire.word.into()),
+        // A state that only a later release knows.
+        number => Word::Execution(Execution::from_number(number).unwrap_or(Execution::Unknown)),
+    };
+    let wrong = || undecodable("a wrong number of steps");
+    Ok(StateTime {
+        word,
+        ms: wire.ms.try_into().map_err(|_| wrong())?,
+        entered: wire.entered.try_into().map_err(|_| wrong())?,
+    })
 }
 
 fn machine_to_wire(machine: &Machine) -> MachineWire {
@@ -257,11 +393,17 @@ fn machine_to_wire(machine: &Machine) -> MachineWire {
         scrap: machine.scrap,
         energy_kwh: machine.energy_kwh,
         idle_energy_kwh: machine.idle_energy_kwh,
+        producing_energy_kwh: machine.producing_energy_kwh,
+        said_at_ms: ms(machine.said_at),
     }
 }
 
 fn machine_from_wire(wire: &MachineWire) -> Result<Machine, DecodeError> {
-    let times = |times: &[i64]| times.try_into().map_err(|_| undecodable("a wrong number of states"));
+    let times = |times: &[i64]| {
+        times
+            .try_into()
+            .map_err(|_| undecodable("a wrong number of states"))
+    };
     Ok(Machine {
         execution: Execution::from_number(wire.execution).unwrap_or(Execution::Unknown),
         since: time(wire.since_ms),
@@ -274,6 +416,8 @@ fn machine_from_wire(wire: &MachineWire) -> Result<Machine, DecodeError> {
         scrap: wire.scrap,
         energy_kwh: wire.energy_kwh,
         idle_energy_kwh: wire.idle_energy_kwh,
+        producing_energy_kwh: wire.producing_energy_kwh,
+        said_at: time(wire.said_at_ms),
     })
 }
 
@@ -289,12 +433,17 @@ fn location_to_wire(location: &Location) -> LocationWire {
         dwell_ms_max: location.dwell_ms_max,
         last_left_ms: ms(location.last_left),
         operators: named_times(&location.operators),
+        dwell_ms_last: location.dwell_ms_last,
+        left_today: location.left_today,
     }
 }
 
 fn location_from_wire(wire: LocationWire) -> Location {
     let times = |times: Vec<NamedTimeWire>| {
-        times.into_iter().map(|entry| (entry.name.into(), Timestamp::from_ms(entry.at_ms))).collect()
+        times
+            .into_iter()
+            .map(|entry| (entry.name.into(), Timestamp::from_ms(entry.at_ms)))
+            .collect()
     };
     Location {
         jobs: times(wire.jobs),
@@ -304,6 +453,24 @@ fn location_from_wire(wire: LocationWire) -> Location {
         dwell_ms_max: wire.dwell_ms_max,
         last_left: time(wire.last_left_ms),
         operators: times(wire.operators),
+        dwell_ms_last: wire.dwell_ms_last,
+        left_today: wire.left_today,
+    }
+}
+
+fn dwell_to_wire(dwell: &Dwell) -> DwellWire {
+    DwellWire {
+        location: dwell.location.to_string(),
+        ms: dwell.ms,
+        visits: dwell.visits,
+    }
+}
+
+fn dwell_from_wire(wire: DwellWire) -> Dwell {
+    Dwell {
+        location: wire.location.into(),
+        ms: wire.ms,
+        visits: wire.visits,
     }
 }
 
@@ -311,9 +478,15 @@ fn job_to_wire(job: &Job) -> JobWire {
     let visits = job.visits.iter();
     JobWire {
         visits: visits
-            .map(|visit| named(&visit.location, visit.entered_at.ms(), visit.seen_at.ms_since(visit.entered_at)))
+            .map(|visit| {
+                named(
+                    &visit.location,
+                    visit.entered_at.ms(),
+                    visit.seen_at.ms_since(visit.entered_at),
+                )
+            })
             .collect(),
-        older: job.older.iter().map(|(location, dwell_ms)| named(location, *dwell_ms, 0)).collect(),
+        older: job.older.iter().map(dwell_to_wire).collect(),
         started_at_ms: ms(job.started_at),
         completed_at_ms: ms(job.completed_at),
         scans: job.scans,
@@ -326,12 +499,16 @@ fn job_to_wire(job: &Job) -> JobWire {
 fn job_from_wire(wire: JobWire) -> Job {
     let visit = |entry: NamedTimeWire| {
         let entered_at = Timestamp::from_ms(entry.at_ms);
-        Visit { location: entry.name.into(), entered_at, seen_at: entered_at.plus_ms(entry.seen_after_ms) }
+        Visit {
+            location: entry.name.into(),
+            entered_at,
+            seen_at: entered_at.plus_ms(entry.seen_after_ms),
+        }
     };
     let boxed = |text: Option<String>| text.map(String::into_boxed_str);
     Job {
         visits: wire.visits.into_iter().map(visit).collect(),
-        older: wire.older.into_iter().map(|entry| (entry.name.into(), entry.at_ms)).collect(),
+        older: wire.older.into_iter().map(dwell_from_wire).collect(),
         started_at: time(wire.started_at_ms),
         completed_at: time(wire.completed_at_ms),
         scans: wire.scans,

@@ -5,13 +5,14 @@
 
 use crate::{
     attributes::{Attributes, object},
-    config::{Execution, MetricKind, TwinConfig},
+    config::TwinConfig,
+    defaults::{declared_kind, is_needed},
     event::{Body, Event, Position, Reading, Scan, TwinMessage, Value},
     id::{Kind, TwinId},
     job::{Job, Told},
     location::Location,
     machine::Machine,
-    metric::Metrics,
+    metric::{Metrics, Rules, execution, is_execution},
     rollup::{Level, RollupRow},
     time::Timestamp,
 };
@@ -21,6 +22,9 @@ use crate::{
 const MACHINE_STALE_MS: i64 = 2 * 60_000;
 /// Air sensors report each minute; five may be lost.
 const LOCATION_STALE_MS: i64 = 5 * 60_000;
+/// The plant model may let a twin go stale after a week at most: bounds what a gap leads to.
+const STALE_MAX_MS: i64 = 7 * 86_400_000;
+const MS_PER_HOUR: f64 = 3_600_000.0;
 
 /// How an event was folded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +64,8 @@ pub struct Twin {
     pub(crate) updated_at: Option<Timestamp>,
     /// The newest reading's time.
     pub(crate) data_at: Option<Timestamp>,
+    /// Data came without a gap from here to `data_at`.
+    pub(crate) steady_since: Timestamp,
     /// Marked by a tick; data ends it.
     pub(crate) stale: bool,
     pub(crate) quality_score: Option<f64>,
@@ -84,6 +90,7 @@ impl Twin {
             position: Position::default(),
             updated_at: None,
             data_at: None,
+            steady_since: Timestamp::default(),
             stale: false,
             quality_score: None,
             config: None,
@@ -123,12 +130,16 @@ impl Twin {
             Body::Reading(reading) => self.fold_reading(event.at, reading, effects),
             Body::Scan(scan) => self.fold_scan(event.at, scan, effects),
             Body::AttributesSet(set) => {
-                if !self.attributes.get_or_insert_default().patch(&set.patch) {
-                    return Outcome::Ignored;
+                let mut attributes = self.attributes.take().unwrap_or_default();
+                let changed = attributes.patch(&set.patch);
+                self.attributes = (*attributes != Attributes::default()).then_some(attributes);
+                if changed {
+                    Outcome::Applied
+                } else {
+                    Outcome::Ignored
                 }
-                Outcome::Applied
             }
-            Body::Configured(config) => self.fold_config(config),
+            Body::Configured(config) => self.fold_config(config, effects),
             Body::Ticked => self.fold_tick(event.at),
             Body::Told(message) => match &mut self.nature {
                 Nature::Location(location) => {
@@ -139,7 +150,7 @@ impl Twin {
             },
         };
         if outcome != Outcome::Ignored {
-            self.rev += 1;
+            self.rev = self.rev.saturating_add(1);
             self.position = position;
             self.updated_at = self.updated_at.max(Some(event.at));
         }
@@ -147,54 +158,82 @@ impl Twin {
     }
 
     fn fold_reading(&mut self, at: Timestamp, reading: &Reading, effects: &mut Effects) -> Outcome {
-        let stale_ms = self.stale_after_ms();
-        if let Some(location) = &reading.location_id
-            && self.id.kind() == Kind::Machine
-            && self.attributes.as_ref().and_then(|known| known.sensed_location.as_ref()) != Some(location)
-        {
-            self.attributes.get_or_insert_default().sensed_location = Some(location.clone());
+        let newest = self.data_at.is_none_or(|data_at| at >= data_at);
+        let rules = Rules {
+            config: self.config.as_deref(),
+            stale_ms: self.stale_after_ms(),
+            known_until: self.known_until(at),
+            steady_since: self.steady_since,
+        };
+        let is_late = self.metrics.is_late(at);
+        let mut machine = if let Nature::Machine(machine) = &mut self.nature {
+            Some(machine)
+        } else {
+            None
+        };
+        if newest {
+            self.metrics.advance(at, &rules, &mut effects.rollups);
+            if let Some(machine) = &mut machine {
+                machine.account(at, rules.known_until);
+            }
+            if self.data_at.is_none() || at > rules.known_until {
+                self.steady_since = at;
+            }
         }
-        if !self.metrics.advance(at, stale_ms, &mut effects.rollups) {
-            let config = self.config.as_deref();
-            self.metrics.correct(&reading.metrics, at, config, &mut effects.rollups);
-            return Outcome::Late;
+        let mut corrections = Vec::new();
+        let mut said = None;
+        for (name, value) in &reading.metrics {
+            let taken = self.metrics.take(name, value, at, &rules, &mut corrections);
+            let Some(machine) = &mut machine else { continue };
+            match value {
+                Value::Number(_) if &**name == "power_kw" && self.metrics.get("energy_kwh").is_none() => {
+                    machine.used(taken.integral / MS_PER_HOUR, at);
+                }
+                Value::Number(_) => machine.count(name, taken.grown, at),
+                Value::Text(word) if is_execution(name) => said = Some(execution(word, rules.config)),
+                _ => {}
+            }
         }
-        let in_order = self.data_at.is_none_or(|newest| at >= newest);
-        if in_order {
-            self.account(at);
+        if let (Some(machine), Some(said)) = (machine, said) {
+            machine.say(said, at, self.steady_since);
+        }
+        if newest {
             self.data_at = Some(at);
             self.stale = false;
             self.quality_score = reading.quality_score;
+            self.sense_location(reading);
         }
-        for (name, value) in &reading.metrics {
-            let grown = self.metrics.take(name, value, at, stale_ms, self.config.as_deref());
-            let Nature::Machine(machine) = &mut self.nature else { continue };
-            if grown > 0.0 || name.ends_with("_count") || **name == *"energy_kwh" {
-                machine.count(name, grown);
-            }
-            if let Value::Text(word) = value
-                && in_order
-                && matches!(&**name, "execution" | "state")
-            {
-                machine.set_execution(execution(word, self.config.as_deref()), at);
-            }
-        }
-        Outcome::Applied
+        effects.rollups.append(&mut corrections);
+        if is_late { Outcome::Late } else { Outcome::Applied }
     }
 
-    /// Accounts a machine's time up to `at`.
-    fn account(&mut self, at: Timestamp) {
-        let known_until = self.data_at.map_or(at, |data_at| data_at.plus_ms(self.stale_after_ms()));
-        if let Nature::Machine(machine) = &mut self.nature {
-            machine.account(at, known_until);
+    /// A machine stands where its sensor says, unless the model or a person says otherwise.
+    fn sense_location(&mut self, reading: &Reading) {
+        let sensed = self
+            .attributes
+            .as_ref()
+            .and_then(|attributes| attributes.sensed_location.as_ref());
+        if let Some(location) = &reading.location_id
+            && self.id.kind() == Kind::Machine
+            && sensed != Some(location)
+        {
+            self.attributes.get_or_insert_default().sensed_location = Some(location.clone());
         }
+    }
+
+    /// Up to when the data so far says what state the twin is in.
+    fn known_until(&self, at: Timestamp) -> Timestamp {
+        self.data_at
+            .map_or(at, |data_at| data_at.plus_ms(self.stale_after_ms()))
     }
 
     fn fold_scan(&mut self, at: Timestamp, scan: &Scan, effects: &mut Effects) -> Outcome {
-        let Nature::Job(job) = &mut self.nature else { return Outcome::Ignored };
-        let mut told = Told::new();
+        let Nature::Job(job) = &mut self.nature else {
+            return Outcome::Ignored;
+        };
+        let mut told = Told::default();
         let newest = job.scan(self.id.id(), at, scan, &mut told);
-        for (location, message) in told {
+        for (location, message) in told.0 {
             if let Ok(to) = TwinId::new(self.id.tenant().clone(), Kind::Location, &location) {
                 effects.messages.push((to, message));
             }
@@ -202,17 +241,27 @@ impl Twin {
         if newest { Outcome::Applied } else { Outcome::Late }
     }
 
-    fn fold_config(&mut self, config: &TwinConfig) -> Outcome {
-        if self.config.as_ref().is_some_and(|known| known.model_version >= config.model_version) {
+    fn fold_config(&mut self, config: &TwinConfig, effects: &mut Effects) -> Outcome {
+        if self
+            .config
+            .as_ref()
+            .is_some_and(|known| known.model_version >= config.model_version)
+        {
             return Outcome::Ignored;
         }
-        for declared in &config.metrics {
-            if let Some(metric) = self.metrics.items.iter_mut().find(|metric| metric.name == declared.name) {
-                metric.kind = declared.kind;
-            }
+        let mut kept = config.clone();
+        kept.attributes = "".into();
+        kept.metrics.retain(is_needed);
+        kept.metrics.shrink_to_fit();
+        let model = object(&config.attributes);
+        if !model.is_empty() || self.attributes.is_some() {
+            self.attributes.get_or_insert_default().model = model;
         }
-        self.attributes.get_or_insert_default().model = object(&config.attributes);
-        self.config = Some(Box::new(config.clone()));
+        for index in 0..self.metrics.items.len() {
+            let kind = declared_kind(Some(&kept), &self.metrics.items[index].name);
+            self.metrics.set_kind(index, kind, &mut effects.rollups);
+        }
+        self.config = Some(Box::new(kept));
         Outcome::Applied
     }
 
@@ -221,7 +270,10 @@ impl Twin {
             Some(deadline) if deadline <= at => {}
             _ => return Outcome::Ignored,
         }
-        self.account(at);
+        let known_until = self.known_until(at);
+        if let Nature::Machine(machine) = &mut self.nature {
+            machine.account(at, known_until);
+        }
         self.stale = true;
         Outcome::Applied
     }
@@ -240,46 +292,36 @@ impl Twin {
     }
 
     pub(crate) fn stale_after_ms(&self) -> i64 {
-        let default = if self.id.kind() == Kind::Machine { MACHINE_STALE_MS } else { LOCATION_STALE_MS };
-        self.config.as_ref().and_then(|config| config.stale_after_ms).unwrap_or(default)
+        let default = if self.id.kind() == Kind::Machine {
+            MACHINE_STALE_MS
+        } else {
+            LOCATION_STALE_MS
+        };
+        let configured = self.config.as_ref().and_then(|config| config.stale_after_ms);
+        configured.unwrap_or(default).clamp(1, STALE_MAX_MS)
     }
 
-    /// Its open bucket of a width, as far as it goes; none where nothing was measured.
+    /// Whether the plant model held it once and does not any more.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.config.as_ref().is_some_and(|config| config.removed)
+    }
+
+    /// Whether a value of this time is too old to go by.
+    pub(crate) fn is_old(&self, at: Timestamp, now: Timestamp) -> bool {
+        self.stale || now.ms_since(at) > self.stale_after_ms()
+    }
+
+    /// What its open bucket of a width holds that is not handed out yet; none where nothing is. Of an hour's or a
+    /// day's bucket, parts are handed out before it closes: merge them with this.
     #[must_use]
     pub fn open_rollups(&self, level: Level) -> Vec<RollupRow> {
         self.metrics.open_row(level).into_iter().collect()
     }
 
-    /// About how many bytes it takes in memory.
+    /// The attributes as JSON text of an object.
     #[must_use]
-    pub fn heap_bytes(&self) -> usize {
-        let metrics: usize = self.metrics.items.iter().map(|metric| size_of_val(metric) + metric.name.len() + metric.coarse.as_ref().map_or(0, |coarse| size_of_val(&**coarse))).sum();
-        let nature = match &self.nature {
-            Nature::Machine(machine) => size_of_val(&**machine),
-            Nature::Location(location) => size_of_val(&**location) + 64 * location.jobs.len(),
-            Nature::Job(job) => size_of_val(&**job) + 64 * job.visits.len(),
-        };
-        let attributes = self.attributes.as_ref().map_or(0, |attributes| size_of_val(&**attributes) + 2 * attributes_bytes(attributes));
-        size_of::<Self>() + self.id.id().len() + metrics + nature + attributes + self.config.as_ref().map_or(0, |config| size_of_val(&**config) + config.attributes.len())
-    }
-}
-
-fn attributes_bytes(attributes: &Attributes) -> usize {
-    // An entry of a JSON object takes about as much as its text twice over.
-    attributes.set.iter().chain(&attributes.model).map(|(name, _)| name.len() + 64).sum()
-}
-
-fn execution(word: &str, config: Option<&TwinConfig>) -> Execution {
-    let mapped = config.and_then(|config| config.execution_map.iter().find(|(known, _)| known.eq_ignore_ascii_case(word)));
-    mapped.map(|(_, execution)| *execution).or_else(|| Execution::of_word(word)).unwrap_or(Execution::Unknown)
-}
-
-/// The kind and unit a metric is folded and shown with.
-pub(crate) fn declared<'a>(config: Option<&'a TwinConfig>, name: &str, kind: MetricKind) -> (MetricKind, &'a str) {
-    let declared = config.and_then(|config| config.metrics.iter().find(|metric| *metric.name == *name));
-    match declared {
-        Some(metric) if !metric.unit.is_empty() => (metric.kind, &metric.unit),
-        Some(metric) => (metric.kind, crate::metric::default_unit(name)),
-        None => (kind, crate::metric::default_unit(name)),
+    pub fn attributes_json(&self) -> String {
+        serde_json::to_string(&crate::view::AllAttributes(self.attributes.as_deref()))
+            .unwrap_or_else(|_| "{}".into())
     }
 }

@@ -10,12 +10,14 @@ use serde::{
 
 use crate::{
     air,
+    attributes::Attributes,
     config::Execution,
+    defaults::declared_unit,
     event::Value,
-    id::Kind,
-    machine::{Kpi, Machine},
+    job::Dwell,
+    kpis,
     time::Timestamp,
-    twin::{Nature, Twin, declared},
+    twin::{Nature, Twin},
 };
 
 /// A twin as it is shown at a time.
@@ -44,68 +46,56 @@ impl Twin {
 
     /// The execution state as it is shown: unknown while the machine is stale.
     pub(crate) fn execution(&self, now: Timestamp) -> Option<&'static str> {
-        let Nature::Machine(machine) = &self.nature else { return None };
+        let Nature::Machine(machine) = &self.nature else {
+            return None;
+        };
         machine.since?;
-        Some(if self.is_stale(now) { Execution::Unknown.as_str() } else { machine.execution.as_str() })
+        Some(if self.is_stale(now) {
+            Execution::Unknown.as_str()
+        } else {
+            machine.execution.as_str()
+        })
+    }
+
+    /// When the execution state that is shown began.
+    pub(crate) fn execution_since(&self, now: Timestamp) -> Option<Timestamp> {
+        let Nature::Machine(machine) = &self.nature else {
+            return None;
+        };
+        let gone = self.data_at.map(|data_at| data_at.plus_ms(self.stale_after_ms()));
+        machine.since.map(|since| {
+            if self.is_stale(now) {
+                gone.unwrap_or(since).max(since)
+            } else {
+                since
+            }
+        })
     }
 
     pub(crate) fn air(&self, now: Timestamp) -> Option<air::Air> {
-        let stale_ms = self.stale_after_ms();
-        matches!(self.nature, Nature::Location(_)).then(|| {
-            air::category(self.metrics.fresh("pm25_ugm3", now, stale_ms), self.metrics.fresh("co2_ppm", now, stale_ms))
-        })
-    }
-
-    /// A numeric KPI by name; `None` where the kind of twin has no such KPI.
-    pub(crate) fn kpi(&self, name: &str) -> Option<Kpi> {
-        let seconds = |ms: i64| ms as f64 / 1_000.0;
-        Some(match (&self.nature, name) {
-            (Nature::Machine(machine), name) => machine_kpi(machine, name, self.config.as_ref().and_then(|config| config.ideal_cycle_s))?,
-            (Nature::Location(location), "wip") => Ok(location.wip() as f64),
-            (Nature::Location(location), "visits") => Ok(location.visits as f64),
-            (Nature::Location(location), "dwell_s_mean") if location.visits > 0 => {
-                Ok(seconds(location.dwell_ms_sum) / location.visits as f64)
-            }
-            (Nature::Location(location), "dwell_s_max") if location.visits > 0 => Ok(seconds(location.dwell_ms_max)),
-            (Nature::Location(_), "dwell_s_mean" | "dwell_s_max") => Err("no job has left yet"),
-            (Nature::Job(job), "elapsed_s") => job.elapsed_ms().map(seconds).ok_or("not scanned yet"),
-            (Nature::Job(job), "bottleneck_dwell_s") => {
-                job.bottleneck().map(|(_, dwell_ms)| seconds(dwell_ms)).ok_or("no dwell time yet")
-            }
-            (Nature::Job(job), "rework_visits") => Ok(job.rework_visits() as f64),
-            (Nature::Job(job), "scans") => Ok(job.scans as f64),
-            _ => return None,
-        })
+        let fresh = |name| {
+            let metric = self
+                .metrics
+                .get(name)
+                .filter(|metric| !self.is_old(metric.at, now))?;
+            crate::metric::number(&metric.value)
+        };
+        matches!(self.nature, Nature::Location(_))
+            .then(|| air::category(fresh("pm25_ugm3"), fresh("co2_ppm")))
     }
 }
 
-const MACHINE_KPIS: [&str; 9] = [
-    "utilization",
-    "availability",
-    "effectiveness",
-    "quality_ratio",
-    "oee",
-    "energy_kwh",
-    "energy_kwh_per_good_part",
-    "idle_energy_share",
-    "parts",
-];
-const LOCATION_KPIS: [&str; 4] = ["wip", "visits", "dwell_s_mean", "dwell_s_max"];
-const JOB_KPIS: [&str; 4] = ["elapsed_s", "bottleneck_dwell_s", "rework_visits", "scans"];
+/// The attributes of a twin as a JSON object.
+pub(crate) struct AllAttributes<'a>(pub(crate) Option<&'a Attributes>);
 
-fn machine_kpi(machine: &Machine, name: &str, ideal_cycle_s: Option<f64>) -> Option<Kpi> {
-    Some(match name {
-        "utilization" => machine.utilization(),
-        "availability" => machine.availability(),
-        "effectiveness" => machine.effectiveness(ideal_cycle_s),
-        "quality_ratio" => machine.quality_ratio(),
-        "oee" => machine.oee(ideal_cycle_s),
-        "energy_kwh" => machine.energy(),
-        "energy_kwh_per_good_part" => machine.energy_per_good_part(),
-        "idle_energy_share" => machine.idle_energy_share(),
-        "parts" => machine.since.map(|_| machine.cycles).ok_or("no data received"),
-        _ => return None,
-    })
+impl Serialize for AllAttributes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(attributes) = self.0 {
+            attributes.entries(&mut map)?;
+        }
+        map.end()
+    }
 }
 
 /// A part of the view that is an object of its own.
@@ -117,6 +107,8 @@ enum Part<'a> {
     Times(&'a crate::machine::StateTimes),
     Path,
     Visit(usize),
+    Dwell(&'a [Dwell]),
+    DwellAt(&'a Dwell),
     Jobs,
     JobHere(&'a str, Timestamp),
     Operators,
@@ -139,10 +131,7 @@ impl Serialize for TwinView<'_> {
         if let Some(at) = twin.updated_at {
             map.serialize_entry("updated_at", &at)?;
         }
-        match &twin.attributes {
-            Some(attributes) => map.serialize_entry("attributes", &attributes.all())?,
-            None => map.serialize_entry("attributes", &serde_json::Map::new())?,
-        }
+        map.serialize_entry("attributes", &AllAttributes(twin.attributes.as_deref()))?;
         map.serialize_entry("state", &Of(self, Part::State))?;
         map.serialize_entry("kpis", &Of(self, Part::Kpis))?;
         map.serialize_entry("links", &Of(self, Part::Links))?;
@@ -168,10 +157,13 @@ impl<'a> Of<'a> {
         map.serialize_entry("quality", twin.quality(view.now))?;
         match &twin.nature {
             Nature::Machine(machine) => {
-                if let (Some(execution), Some(since)) = (twin.execution(view.now), machine.since) {
+                if let (Some(execution), Some(since)) =
+                    (twin.execution(view.now), twin.execution_since(view.now))
+                {
                     map.serialize_entry("execution", execution)?;
                     map.serialize_entry("execution_since", &since)?;
                     map.serialize_entry("time_in_state_today_s", &self.of(Part::Times(&machine.today)))?;
+                    map.serialize_entry("time_in_state_total_s", &self.of(Part::Times(&machine.total)))?;
                     map.serialize_entry("transitions_today", &machine.transitions_today)?;
                 }
             }
@@ -181,6 +173,9 @@ impl<'a> Of<'a> {
                     map.serialize_entry("air_quality_reason", air.reason)?;
                 }
                 map.serialize_entry("jobs", &self.of(Part::Jobs))?;
+                if location.unlisted > 0 {
+                    map.serialize_entry("jobs_unlisted", &location.unlisted)?;
+                }
                 if !location.operators.is_empty() {
                     map.serialize_entry("operators", &self.of(Part::Operators))?;
                 }
@@ -190,7 +185,9 @@ impl<'a> Of<'a> {
                     map.serialize_entry("location", &*visit.location)?;
                     map.serialize_entry("location_since", &visit.entered_at)?;
                     map.serialize_entry("last_seen_at", &visit.seen_at)?;
-                    map.serialize_entry("status", if job.completed_at.is_some() { "completed" } else { "in_progress" })?;
+                }
+                if let Some(status) = job.status() {
+                    map.serialize_entry("status", status)?;
                 }
                 for (name, value) in [
                     ("product_id", &job.product_id),
@@ -208,9 +205,17 @@ impl<'a> Of<'a> {
                     map.serialize_entry("completed_at", &at)?;
                 }
                 map.serialize_entry("flow_path", &self.of(Part::Path))?;
+                map.serialize_entry("dwell", &self.of(Part::Dwell(&job.dwell_by_location())))?;
             }
         }
-        map.serialize_entry("metrics", &self.of(Part::Metrics))
+        map.serialize_entry("metrics", &self.of(Part::Metrics))?;
+        if twin.metrics.refused > 0 {
+            map.serialize_entry("values_refused", &twin.metrics.refused)?;
+        }
+        if twin.is_removed() {
+            map.serialize_entry("removed", &true)?;
+        }
+        Ok(())
     }
 
     fn metric<S: SerializeMap>(&self, metric: &crate::metric::Metric, map: &mut S) -> Result<(), S::Error> {
@@ -221,11 +226,11 @@ impl<'a> Of<'a> {
             Value::Bool(yes) => map.serialize_entry("value", yes)?,
         }
         map.serialize_entry("at", &metric.at)?;
-        let (_, unit) = declared(twin.config.as_deref(), &metric.name, metric.kind);
+        let unit = declared_unit(twin.config.as_deref(), &metric.name);
         if !unit.is_empty() {
             map.serialize_entry("unit", unit)?;
         }
-        if self.0.now.ms_since(metric.at) > twin.stale_after_ms() {
+        if twin.is_old(metric.at, self.0.now) {
             map.serialize_entry("quality", "stale")?;
         }
         Ok(())
@@ -234,7 +239,7 @@ impl<'a> Of<'a> {
     fn kpis<S: SerializeMap>(&self, map: &mut S) -> Result<(), S::Error> {
         let twin = self.0.twin;
         let mut missing = false;
-        for name in twin.kpi_names() {
+        for name in kpis::names(twin.id.kind()) {
             match twin.kpi(name) {
                 Some(Ok(value)) => map.serialize_entry(name, &value)?,
                 Some(Err(_)) => {
@@ -246,6 +251,9 @@ impl<'a> Of<'a> {
         }
         if let Nature::Job(job) = &twin.nature {
             map.serialize_entry("bottleneck", &job.bottleneck().map(|(location, _)| location))?;
+        }
+        if let Some(day) = twin.kpi_day() {
+            map.serialize_entry("day_start", &day)?;
         }
         if missing {
             map.serialize_entry("reasons", &self.of(Part::Reasons))?;
@@ -259,7 +267,10 @@ impl<'a> Of<'a> {
         map.serialize_entry("history", &Shown(&format_args!("/v1/twins/{}/history", twin.id)))?;
         let location = match &twin.nature {
             Nature::Job(job) => job.location().map(|visit| &*visit.location),
-            _ => twin.attributes.as_ref().and_then(|attributes| attributes.location()),
+            _ => twin
+                .attributes
+                .as_ref()
+                .and_then(|attributes| attributes.location()),
         };
         if let Some(location) = location {
             map.serialize_entry("location", &Shown(&format_args!("/v1/twins/location/{location}")))?;
@@ -307,7 +318,11 @@ impl Serialize for Of<'_> {
             }
             Part::Metric(metric) => self.metric(metric, &mut map)?,
             Part::Times(times) => {
-                for (execution, ms) in Execution::ALL.into_iter().zip(times.iter()).filter(|(_, ms)| **ms > 0) {
+                for (execution, ms) in Execution::ALL
+                    .into_iter()
+                    .zip(times.iter())
+                    .filter(|(_, ms)| **ms > 0)
+                {
                     map.serialize_entry(execution.as_str(), &(*ms as f64 / 1_000.0))?;
                 }
             }
@@ -317,12 +332,20 @@ impl Serialize for Of<'_> {
                 {
                     map.serialize_entry("location", &*visit.location)?;
                     map.serialize_entry("entered_at", &visit.entered_at)?;
-                    let left_at = job.visits.get(index + 1).map(|next| next.entered_at).or(job.completed_at);
-                    if let Some(left_at) = left_at {
+                    if let Some(left_at) = job.left_at(*index) {
                         map.serialize_entry("left_at", &left_at)?;
                     }
                     map.serialize_entry("dwell_s", &(job.dwell_ms(*index) as f64 / 1_000.0))?;
                 }
+            }
+            Part::Dwell(dwell) => {
+                for dwell in *dwell {
+                    map.serialize_entry(&*dwell.location, &self.of(Part::DwellAt(dwell)))?;
+                }
+            }
+            Part::DwellAt(dwell) => {
+                map.serialize_entry("dwell_s", &(dwell.ms as f64 / 1_000.0))?;
+                map.serialize_entry("visits", &dwell.visits)?;
             }
             Part::JobHere(job, entered_at) => {
                 map.serialize_entry("job", job)?;
@@ -337,7 +360,7 @@ impl Serialize for Of<'_> {
             }
             Part::Kpis => self.kpis(&mut map)?,
             Part::Reasons => {
-                for name in twin.kpi_names() {
+                for name in kpis::names(twin.id.kind()) {
                     if let Some(Err(reason)) = twin.kpi(name) {
                         map.serialize_entry(name, reason)?;
                     }
@@ -346,15 +369,5 @@ impl Serialize for Of<'_> {
             Part::Links => self.links(&mut map)?,
         }
         map.end()
-    }
-}
-
-impl Twin {
-    fn kpi_names(&self) -> &'static [&'static str] {
-        match self.id.kind() {
-            Kind::Machine => &MACHINE_KPIS,
-            Kind::Location => &LOCATION_KPIS,
-            Kind::Job => &JOB_KPIS,
-        }
     }
 }

@@ -232,9 +232,11 @@ impl Event {
         let kind = Kind::from_number(wire.kind).ok_or_else(|| undecodable("unknown kind"))?;
         let origin = match wire.origin {
             None => None,
-            Some(OriginWire { shard, seq, index }) => {
-                Some(Origin { shard: u16::try_from(shard).map_err(undecodable)?, seq, index })
-            }
+            Some(OriginWire { shard, seq, index }) => Some(Origin {
+                shard: u16::try_from(shard).map_err(undecodable)?,
+                seq,
+                index,
+            }),
         };
         Ok(Self {
             twin: TwinId::new(tenant, kind, &wire.id).map_err(undecodable)?,
@@ -251,7 +253,9 @@ impl Event {
     pub fn peek_twin(bytes: &[u8]) -> Result<(&str, Kind, &str), DecodeError> {
         let short = || undecodable("too short");
         let (tenant, rest) = peek_text(bytes, 0x0a).ok_or_else(short)?;
-        let (&[0x10, kind], rest) = rest.split_first_chunk::<2>().ok_or_else(short)? else { return Err(short()) };
+        let (&[0x10, kind], rest) = rest.split_first_chunk::<2>().ok_or_else(short)? else {
+            return Err(short());
+        };
         let kind = Kind::from_number(u32::from(kind)).ok_or_else(|| undecodable("unknown kind"))?;
         let (id, _) = peek_text(rest, 0x1a).ok_or_else(short)?;
         Ok((tenant, kind, id))
@@ -265,7 +269,14 @@ fn peek_text(bytes: &[u8], tag: u8) -> Option<(&str, &[u8])> {
         return None;
     }
     // Ids have at most 128 bytes, so their length takes one byte, or two of which the second is 1.
-    let (length, rest) = if low < 0x80 { (usize::from(low), rest) } else { (usize::from(low & 0x7f) + 128 * usize::from(*rest.first()?), &rest[1..]) };
+    let (length, rest) = if low < 0x80 {
+        (usize::from(low), rest)
+    } else {
+        (
+            usize::from(low & 0x7f) + 128 * usize::from(*rest.first()?),
+            &rest[1..],
+        )
+    };
     let (text, rest) = rest.split_at_checked(length)?;
     Some((str::from_utf8(text).ok()?, rest))
 }
@@ -276,7 +287,11 @@ fn body_to_wire(body: &Body) -> BodyWire {
             sensor_id: reading.sensor_id.to_string(),
             sensor_type: reading.sensor_type.map_or(0, |kind| kind as u32),
             location_id: text(reading.location_id.as_deref()),
-            metrics: reading.metrics.iter().map(|(name, value)| metric_to_wire(name, value)).collect(),
+            metrics: reading
+                .metrics
+                .iter()
+                .map(|(name, value)| metric_to_wire(name, value))
+                .collect(),
             quality_score: reading.quality_score,
             source_system: text(reading.source_system.as_deref()),
             device_metadata: text(reading.device_metadata.as_deref()),
@@ -290,25 +305,37 @@ fn body_to_wire(body: &Body) -> BodyWire {
             completes: scan.completes,
             metadata: text(scan.metadata.as_deref()),
         }),
-        Body::AttributesSet(set) => {
-            BodyWire::AttributesSet(AttributesWire { patch: set.patch.to_string(), by: set.by.to_string() })
-        }
+        Body::AttributesSet(set) => BodyWire::AttributesSet(AttributesWire {
+            patch: set.patch.to_string(),
+            by: set.by.to_string(),
+        }),
         Body::Configured(config) => BodyWire::Configured(config_to_wire(config)),
         Body::Ticked => BodyWire::Ticked(true),
-        Body::Told(TwinMessage::JobEntered { job, entered_at, operator_id }) => BodyWire::JobEntered(VisitWire {
+        Body::Told(TwinMessage::JobEntered {
+            job,
+            entered_at,
+            operator_id,
+        }) => BodyWire::JobEntered(VisitWire {
             job: job.to_string(),
             entered_at_ms: entered_at.ms(),
             left_at_ms: 0,
             operator_id: text(operator_id.as_deref()),
         }),
-        Body::Told(TwinMessage::JobLeft { job, entered_at, left_at }) => BodyWire::JobLeft(VisitWire {
+        Body::Told(TwinMessage::JobLeft {
+            job,
+            entered_at,
+            left_at,
+        }) => BodyWire::JobLeft(VisitWire {
             job: job.to_string(),
             entered_at_ms: entered_at.ms(),
             left_at_ms: left_at.ms(),
             operator_id: None,
         }),
         Body::Told(TwinMessage::JobDwellCorrected { job, by_ms }) => {
-            BodyWire::JobDwellCorrected(CorrectionWire { job: job.to_string(), by_ms: *by_ms })
+            BodyWire::JobDwellCorrected(CorrectionWire {
+                job: job.to_string(),
+                by_ms: *by_ms,
+            })
         }
     }
 }
@@ -319,7 +346,11 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
             sensor_id: wire.sensor_id.into(),
             sensor_type: SensorType::from_number(wire.sensor_type),
             location_id: boxed(wire.location_id),
-            metrics: wire.metrics.into_iter().map(metric_from_wire).collect::<Result<_, _>>()?,
+            metrics: wire
+                .metrics
+                .into_iter()
+                .map(metric_from_wire)
+                .collect::<Result<_, _>>()?,
             quality_score: wire.quality_score,
             source_system: boxed(wire.source_system),
             device_metadata: boxed(wire.device_metadata),
@@ -333,9 +364,10 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
             completes: wire.completes,
             metadata: boxed(wire.metadata),
         }),
-        BodyWire::AttributesSet(wire) => {
-            Body::AttributesSet(AttributesSet { patch: wire.patch.into(), by: wire.by.into() })
-        }
+        BodyWire::AttributesSet(wire) => Body::AttributesSet(AttributesSet {
+            patch: wire.patch.into(),
+            by: wire.by.into(),
+        }),
         BodyWire::Configured(wire) => Body::Configured(Box::new(config_from_wire(wire)?)),
         BodyWire::Ticked(_) => Body::Ticked,
         BodyWire::JobEntered(wire) => Body::Told(TwinMessage::JobEntered {
@@ -348,9 +380,10 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
             entered_at: Timestamp::from_ms(wire.entered_at_ms),
             left_at: Timestamp::from_ms(wire.left_at_ms),
         }),
-        BodyWire::JobDwellCorrected(wire) => {
-            Body::Told(TwinMessage::JobDwellCorrected { job: wire.job.into(), by_ms: wire.by_ms })
-        }
+        BodyWire::JobDwellCorrected(wire) => Body::Told(TwinMessage::JobDwellCorrected {
+            job: wire.job.into(),
+            by_ms: wire.by_ms,
+        }),
     })
 }
 
@@ -360,7 +393,10 @@ pub(crate) fn metric_to_wire(name: &str, value: &Value) -> MetricWire {
         Value::Text(text) => ValueWire::Text(text.to_string()),
         Value::Bool(yes) => ValueWire::Bool(*yes),
     };
-    MetricWire { name: name.to_owned(), value: Some(value) }
+    MetricWire {
+        name: name.to_owned(),
+        value: Some(value),
+    }
 }
 
 pub(crate) fn metric_from_wire(wire: MetricWire) -> Result<(Box<str>, Value), DecodeError> {
@@ -392,7 +428,10 @@ pub(crate) fn config_to_wire(config: &TwinConfig) -> ConfigWire {
         execution_map: config
             .execution_map
             .iter()
-            .map(|(word, execution)| WordWire { word: word.to_string(), execution: *execution as u32 })
+            .map(|(word, execution)| WordWire {
+                word: word.to_string(),
+                execution: *execution as u32,
+            })
             .collect(),
         removed: config.removed,
     }
@@ -401,13 +440,27 @@ pub(crate) fn config_to_wire(config: &TwinConfig) -> ConfigWire {
 pub(crate) fn config_from_wire(wire: ConfigWire) -> Result<TwinConfig, DecodeError> {
     let metric = |wire: MetricConfigWire| {
         let kind = MetricKind::from_number(wire.kind).ok_or_else(|| undecodable("unknown kind of metric"))?;
-        Ok(MetricConfig { name: wire.name.into(), kind, unit: wire.unit.into(), rollover_at: wire.rollover_at })
+        Ok(MetricConfig {
+            name: wire.name.into(),
+            kind,
+            unit: wire.unit.into(),
+            rollover_at: wire.rollover_at,
+        })
     };
-    let word = |wire: WordWire| (wire.word.into(), Execution::from_number(wire.execution).unwrap_or(Execution::Unknown));
+    let word = |wire: WordWire| {
+        (
+            wire.word.into(),
+            Execution::from_number(wire.execution).unwrap_or(Execution::Unknown),
+        )
+    };
     Ok(TwinConfig {
         model_version: wire.model_version,
         attributes: wire.attributes.into(),
-        metrics: wire.metrics.into_iter().map(metric).collect::<Result<_, DecodeError>>()?,
+        metrics: wire
+            .metrics
+            .into_iter()
+            .map(metric)
+            .collect::<Result<_, DecodeError>>()?,
         ideal_cycle_s: wire.ideal_cycle_s,
         stale_after_ms: wire.stale_after_ms,
         execution_map: wire.execution_map.into_iter().map(word).collect(),

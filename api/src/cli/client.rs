@@ -8,7 +8,12 @@ use serde_json::Value as Json;
 #[derive(Args, Clone)]
 pub(super) struct NodeArgs {
     /// The node
-    #[arg(long, env = "GEMBA_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        env = "GEMBA_URL",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     pub(super) url: String,
     /// The API key
     #[arg(long, env = "GEMBA_TOKEN", hide_env_values = true, value_name = "TOKEN")]
@@ -26,7 +31,9 @@ impl NodeArgs {
     }
 
     fn bearer(&self) -> String {
-        self.token.as_ref().map_or_else(String::new, |token| format!("Bearer {token}"))
+        self.token
+            .as_ref()
+            .map_or_else(String::new, |token| format!("Bearer {token}"))
     }
 
     pub(super) fn get(&self, path: &str) -> anyhow::Result<Json> {
@@ -41,7 +48,11 @@ impl NodeArgs {
     pub(super) fn send(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> anyhow::Result<Json> {
         let agent = agent();
         let address = self.address(path);
-        let mut request = if method == "PUT" { agent.put(address) } else { agent.post(address) };
+        let mut request = if method == "PUT" {
+            agent.put(address)
+        } else {
+            agent.post(address)
+        };
         request = request.header("content-type", kind);
         if self.token.is_some() {
             request = request.header("authorization", self.bearer());
@@ -50,18 +61,30 @@ impl NodeArgs {
     }
 
     fn answer(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Json> {
-        let mut answer = answer.with_context(|| format!("failed to reach {} (is the node running?)", self.url))?;
+        let mut answer =
+            answer.with_context(|| format!("failed to reach {} (is the node running?)", self.url))?;
         let status = answer.status();
-        let text = answer.body_mut().with_config().limit(256 << 20).read_to_string().context("the answer broke off")?;
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(256 << 20)
+            .read_to_string()
+            .context("the answer broke off")?;
         let json: Json = serde_json::from_str(&text).unwrap_or_default();
         if status.is_success() {
             return Ok(json);
         }
         let detail = json["detail"].as_str().unwrap_or(&text);
-        Err(anyhow!("{detail} ({})", json["code"].as_str().unwrap_or(status.as_str())))
+        Err(anyhow!(
+            "{detail} ({})",
+            json["code"].as_str().unwrap_or(status.as_str())
+        ))
     }
 }
 
 fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().http_status_as_error(false).build().into()
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .build()
+        .into()
 }

@@ -60,9 +60,16 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     };
     let metrics = record_metrics()?;
     runtime()?.block_on(async {
-        let address: std::net::SocketAddr = args.http.parse().with_context(|| format!("{:?} is not an address", args.http))?;
+        let address: std::net::SocketAddr = args
+            .http
+            .parse()
+            .with_context(|| format!("{:?} is not an address", args.http))?;
         let free = tokio::net::TcpListener::bind(address).await.is_ok();
-        let http = if free { args.http.clone() } else { format!("{}:0", address.ip()) };
+        let http = if free {
+            args.http.clone()
+        } else {
+            format!("{}:0", address.ip())
+        };
         if !free {
             println!("{address} is taken; listening on another port");
         }
@@ -71,11 +78,18 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         let plant = Plant::new(args.machines, args.seed);
         let tenant = TenantId::parse("default")?;
         let model = plant.model().context("the demo's plant model")?;
-        let same = running.node.plant(&tenant).is_some_and(|applied| applied.model.text() == model.text());
+        let same = running
+            .node
+            .plant(&tenant)
+            .is_some_and(|applied| applied.model.text() == model.text());
         if !same {
             running.node.apply_plant(&tenant, model, "demo").await?;
         }
-        let mqtt = running.mqtt.as_ref().context("the demo needs MQTT (do not switch it off)")?.address;
+        let mqtt = running
+            .mqtt
+            .as_ref()
+            .context("the demo needs MQTT (do not switch it off)")?
+            .address;
         let settings = DriverSettings {
             host: mqtt.ip().to_string(),
             port: mqtt.port(),
@@ -87,7 +101,15 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         let (shutdown, told) = watch::channel(false);
         let driving = tokio::spawn(Driver::new(settings).run(plant, told));
         let url = format!("http://{}", running.http.address);
-        println!("{}", greeting(&url, &mqtt.to_string(), args.machines, &folder.display().to_string()));
+        println!(
+            "{}",
+            greeting(
+                &url,
+                &mqtt.to_string(),
+                args.machines,
+                &folder.display().to_string()
+            )
+        );
         stop_signal().await?;
         println!("stopping");
         // Whoever listened is gone only after this.

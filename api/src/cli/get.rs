@@ -9,9 +9,15 @@ use anyhow::{Context, bail};
 use clap::Args;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value as Json, json};
-use tokio_tungstenite::{connect_async, tungstenite::{Message, client::IntoClientRequest}};
+use tokio_tungstenite::{
+    connect_async,
+    tungstenite::{Message, client::IntoClientRequest},
+};
 
-use super::{client::{NodeArgs, encoded}, serve::runtime};
+use super::{
+    client::{NodeArgs, encoded},
+    serve::runtime,
+};
 
 #[derive(Args)]
 pub(super) struct GetArgs {
@@ -32,7 +38,11 @@ pub(super) struct GetArgs {
 }
 
 pub(super) fn run(args: &GetArgs) -> anyhow::Result<()> {
-    let (kind, id) = match args.what.as_deref().map(|what| what.split_once('/').unwrap_or((what, ""))) {
+    let (kind, id) = match args
+        .what
+        .as_deref()
+        .map(|what| what.split_once('/').unwrap_or((what, "")))
+    {
         None => (None, None),
         Some((kind, "")) => (Some(kind), None),
         Some((kind, id)) => (Some(kind), Some(id)),
@@ -51,14 +61,22 @@ pub(super) fn run(args: &GetArgs) -> anyhow::Result<()> {
     }
     if let (Some(kind), Some(id)) = (kind, id) {
         let twin = args.node.get(&format!("/v1/twins/{kind}/{}", encoded(id)))?;
-        if args.json { println!("{twin}") } else { show_one(&twin) }
+        if args.json {
+            println!("{twin}")
+        } else {
+            show_one(&twin)
+        }
         return Ok(());
     }
     let mut twins = Vec::new();
     let mut cursor = None::<String>;
     loop {
         let mut path = "/v1/twins?limit=1000".to_owned();
-        for (name, value) in [("kind", kind), ("filter", args.filter.as_deref()), ("cursor", cursor.as_deref())] {
+        for (name, value) in [
+            ("kind", kind),
+            ("filter", args.filter.as_deref()),
+            ("cursor", cursor.as_deref()),
+        ] {
             if let Some(value) = value {
                 path.push_str(&format!("&{name}={}", encoded(value)));
             }
@@ -83,15 +101,24 @@ fn shown(value: &Json) -> String {
     match value {
         Json::Null => "-".into(),
         Json::String(text) => text.clone(),
-        Json::Number(number) => number.as_f64().map_or_else(|| number.to_string(), |number| {
-            if number.fract() == 0.0 { format!("{number:.0}") } else { format!("{number:.2}") }
-        }),
+        Json::Number(number) => number.as_f64().map_or_else(
+            || number.to_string(),
+            |number| {
+                if number.fract() == 0.0 {
+                    format!("{number:.0}")
+                } else {
+                    format!("{number:.2}")
+                }
+            },
+        ),
         other => other.to_string(),
     }
 }
 
 fn percent(value: &Json) -> String {
-    value.as_f64().map_or_else(|| "-".into(), |share| format!("{:.1} %", 100.0 * share))
+    value
+        .as_f64()
+        .map_or_else(|| "-".into(), |share| format!("{:.1} %", 100.0 * share))
 }
 
 fn row(twin: &Json) -> Vec<String> {
@@ -127,30 +154,62 @@ fn row(twin: &Json) -> Vec<String> {
 fn table<'a>(twins: impl IntoIterator<Item = &'a Json>) -> String {
     let rows: Vec<Vec<String>> = twins.into_iter().map(row).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }
-    if text.is_empty() { "no twin matches\n".into() } else { text }
+    if text.is_empty() {
+        "no twin matches\n".into()
+    } else {
+        text
+    }
 }
 
 fn show_one(twin: &Json) {
     print!("{}", table([twin]));
     for (title, object) in [("attributes", &twin["attributes"]), ("kpis", &twin["kpis"])] {
-        for (name, value) in object.as_object().into_iter().flatten().filter(|(_, value)| !value.is_object()) {
+        for (name, value) in object
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(_, value)| !value.is_object())
+        {
             println!("  {title}.{name}: {}", shown(value));
         }
     }
     for (name, metric) in twin["state"]["metrics"].as_object().into_iter().flatten() {
-        let stale = metric["quality"].as_str().map_or_else(String::new, |quality| format!(" ({quality})"));
-        println!("  {name}: {} {} at {}{stale}", shown(&metric["value"]), metric["unit"].as_str().unwrap_or(""), shown(&metric["at"]));
+        let stale = metric["quality"]
+            .as_str()
+            .map_or_else(String::new, |quality| format!(" ({quality})"));
+        println!(
+            "  {name}: {} {} at {}{stale}",
+            shown(&metric["value"]),
+            metric["unit"].as_str().unwrap_or(""),
+            shown(&metric["at"])
+        );
     }
-    if let Some(path) = twin["state"]["flow_path"].as_array().filter(|path| !path.is_empty()) {
-        let steps: Vec<String> = path.iter().map(|visit| format!("{} ({} s)", shown(&visit["location"]), shown(&visit["dwell_s"]))).collect();
+    if let Some(path) = twin["state"]["flow_path"]
+        .as_array()
+        .filter(|path| !path.is_empty())
+    {
+        let steps: Vec<String> = path
+            .iter()
+            .map(|visit| format!("{} ({} s)", shown(&visit["location"]), shown(&visit["dwell_s"])))
+            .collect();
         println!("  flow path: {}", steps.join(" → "));
     }
 }
@@ -176,16 +235,34 @@ fn merge(target: &mut Json, patch: &Json) {
 }
 
 async fn watch(args: &GetArgs, filter: &str) -> anyhow::Result<()> {
-    let address = format!("{}/v1/stream", args.node.url.trim_end_matches('/').replacen("http", "ws", 1));
-    let mut request = address.as_str().into_client_request().with_context(|| format!("{address} is no address"))?;
-    request.headers_mut().insert("sec-websocket-protocol", "gemba.v1".parse()?);
+    let address = format!(
+        "{}/v1/stream",
+        args.node.url.trim_end_matches('/').replacen("http", "ws", 1)
+    );
+    let mut request = address
+        .as_str()
+        .into_client_request()
+        .with_context(|| format!("{address} is no address"))?;
+    request
+        .headers_mut()
+        .insert("sec-websocket-protocol", "gemba.v1".parse()?);
     if let Some(token) = &args.node.token {
-        request.headers_mut().insert("authorization", format!("Bearer {token}").parse()?);
+        request
+            .headers_mut()
+            .insert("authorization", format!("Bearer {token}").parse()?);
     }
-    let (mut socket, _) = connect_async(request).await.with_context(|| format!("failed to follow {address} (is the node running?)"))?;
+    let (mut socket, _) = connect_async(request)
+        .await
+        .with_context(|| format!("failed to follow {address} (is the node running?)"))?;
     let subscribe = json!({"type": "subscribe", "id": "watch", "filter": filter, "max_rate_hz": 4});
-    socket.send(Message::text(subscribe.to_string())).await.context("the connection broke off")?;
-    let (mut twins, draws) = (BTreeMap::<String, Json>::new(), std::io::stdout().is_terminal() && !args.json);
+    socket
+        .send(Message::text(subscribe.to_string()))
+        .await
+        .context("the connection broke off")?;
+    let (mut twins, draws) = (
+        BTreeMap::<String, Json>::new(),
+        std::io::stdout().is_terminal() && !args.json,
+    );
     let mut live = false;
     loop {
         let message = tokio::select! {
@@ -194,7 +271,9 @@ async fn watch(args: &GetArgs, filter: &str) -> anyhow::Result<()> {
         };
         let text = match message {
             Some(Ok(Message::Text(text))) => text,
-            Some(Ok(Message::Close(_)) | Err(_)) | None => bail!("the node closed the connection (start gemba get --watch again)"),
+            Some(Ok(Message::Close(_)) | Err(_)) | None => {
+                bail!("the node closed the connection (start gemba get --watch again)")
+            }
             Some(Ok(_)) => continue,
         };
         let frame: Json = serde_json::from_str(&text).unwrap_or_default();
@@ -207,13 +286,23 @@ async fn watch(args: &GetArgs, filter: &str) -> anyhow::Result<()> {
             Some("live") => live = true,
             _ => {}
         }
-        if args.json {
-            println!("{text}");
+        let shown = if args.json {
+            format!("{text}\n")
         } else if draws && live {
-            print!("\x1b[2J\x1b[H{}", table(twins.values()));
-        } else if !draws && let Some(value) = twins.get(&twin) {
-            print!("{}", table([value]));
+            format!("\x1b[2J\x1b[H{}", table(twins.values()))
+        } else if let (false, Some(value)) = (draws, twins.get(&twin)) {
+            table([value])
+        } else {
+            continue;
+        };
+        let mut out = std::io::stdout();
+        if out
+            .write_all(shown.as_bytes())
+            .and_then(|()| out.flush())
+            .is_err()
+        {
+            // Whoever read this has seen enough.
+            return Ok(());
         }
-        std::io::stdout().flush().context("failed to write")?;
     }
 }

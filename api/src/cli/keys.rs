@@ -34,11 +34,17 @@ pub(super) fn run(args: &KeyArgs) -> anyhow::Result<()> {
     let KeyCommand::New { tenant, role, name } = &args.command;
     TenantId::parse(tenant)?;
     gemba_twins::id::check_id("key name", name, 128)?;
-    Role::parse(role).with_context(|| format!("role {role:?} is none of device, viewer, operator, engineer, admin"))?;
+    Role::parse(role)
+        .with_context(|| format!("role {role:?} is none of device, viewer, operator, engineer, admin"))?;
     let mut random = [0_u8; 32];
-    File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut random)).context("failed to read /dev/urandom")?;
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut random))
+        .context("failed to read /dev/urandom")?;
     let token = format!("gemba_{}", URL_SAFE_NO_PAD.encode(random));
     println!("token (shown only now): {token}\n");
-    println!("[[key]]\nname = \"{name}\"\ntenant = \"{tenant}\"\nrole = \"{role}\"\nhash = \"{}\"", hash_token(&token));
+    println!(
+        "[[key]]\nname = \"{name}\"\ntenant = \"{tenant}\"\nrole = \"{role}\"\nhash = \"{}\"",
+        hash_token(&token)
+    );
     Ok(())
 }

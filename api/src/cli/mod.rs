@@ -35,7 +35,9 @@ enum Command {
     #[command(after_help = "Example: gemba serve --config gemba.toml")]
     Serve(ConfigArgs),
     /// Twins in the terminal
-    #[command(after_help = "Examples:\n  gemba get machine --filter 'kpis.oee < 0.6'\n  gemba get job/job-0007\n  gemba get machine --watch")]
+    #[command(
+        after_help = "Examples:\n  gemba get machine --filter 'kpis.oee < 0.6'\n  gemba get job/job-0007\n  gemba get machine --watch"
+    )]
     Get(get::GetArgs),
     /// Sets the plant model of a running node
     #[command(after_help = "Example: gemba apply -f plant.yaml")]
@@ -44,7 +46,9 @@ enum Command {
     #[command(after_help = "Example: gemba plan -f plant.yaml")]
     Plan(plant::PlantArgs),
     /// The plant simulator alone, against any broker
-    #[command(after_help = "Example: gemba simulate --mqtt mqtt://127.0.0.1:1883 --machines 10 --seed 7 --duration 60")]
+    #[command(
+        after_help = "Example: gemba simulate --mqtt mqtt://127.0.0.1:1883 --machines 10 --seed 7 --duration 60"
+    )]
     Simulate(simulate::SimulateArgs),
     /// Checks every record of a data folder that no node uses
     #[command(after_help = "Example: gemba verify --data-dir gemba-data")]
@@ -52,6 +56,9 @@ enum Command {
     /// Shows the configuration in force and where each value came from
     #[command(after_help = "Example: GEMBA_HTTP__ADDRESS=127.0.0.1:9000 gemba config --print")]
     Config(ConfigShowArgs),
+    /// Measures this machine with this build
+    #[command(after_help = "Example: gemba bench ingest --json")]
+    Bench(crate::bench::BenchArgs),
     /// API keys
     #[command(after_help = "Example: gemba key new --tenant acme --role viewer --name wall-display")]
     Key(keys::KeyArgs),
@@ -90,12 +97,17 @@ impl ConfigArgs {
     fn layers(&self) -> anyhow::Result<Layers> {
         let mut layers = Layers::defaults();
         if let Some(file) = &self.config {
-            let text = std::fs::read_to_string(file)
-                .map_err(|error| anyhow::anyhow!("failed to read {}: {error} (does it exist?)", file.display()))?;
+            let text = std::fs::read_to_string(file).map_err(|error| {
+                anyhow::anyhow!("failed to read {}: {error} (does it exist?)", file.display())
+            })?;
             layers.file(&file.display().to_string(), &text)?;
         }
         layers.environment(std::env::vars())?;
-        for (key, value) in [("node.data_dir", &self.data_dir), ("http.address", &self.http), ("mqtt.address", &self.mqtt)] {
+        for (key, value) in [
+            ("node.data_dir", &self.data_dir),
+            ("http.address", &self.http),
+            ("mqtt.address", &self.mqtt),
+        ] {
             if let Some(value) = value {
                 layers.flag(key, value);
             }
@@ -117,6 +129,7 @@ pub fn run() -> ExitCode {
         Command::Simulate(args) => simulate::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Config(args) => show_config(&args),
+        Command::Bench(args) => crate::bench::run(&args),
         Command::Key(args) => keys::run(&args),
     };
     match done {

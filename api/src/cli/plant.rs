@@ -32,7 +32,9 @@ impl PlantArgs {
 }
 
 pub(super) fn apply(args: &PlantArgs) -> anyhow::Result<()> {
-    let answer = args.node.send("PUT", "/v1/plant", "application/yaml", args.text()?.as_bytes())?;
+    let answer = args
+        .node
+        .send("PUT", "/v1/plant", "application/yaml", args.text()?.as_bytes())?;
     if args.json {
         println!("{answer}");
         return Ok(());
@@ -43,7 +45,12 @@ pub(super) fn apply(args: &PlantArgs) -> anyhow::Result<()> {
 }
 
 pub(super) fn plan(args: &PlantArgs) -> anyhow::Result<()> {
-    let answer = args.node.send("POST", "/v1/plant/plan", "application/yaml", args.text()?.as_bytes())?;
+    let answer = args.node.send(
+        "POST",
+        "/v1/plant/plan",
+        "application/yaml",
+        args.text()?.as_bytes(),
+    )?;
     if args.json {
         println!("{answer}");
     } else {
@@ -55,8 +62,17 @@ pub(super) fn plan(args: &PlantArgs) -> anyhow::Result<()> {
 fn show(changes: &Json) {
     for (name, sign) in [("added", '+'), ("changed", '~'), ("removed", '-')] {
         for item in changes[name].as_array().into_iter().flatten() {
-            let what: Vec<&str> = item["what"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
-            println!("{sign} {} {}", item["twin"].as_str().unwrap_or_default(), what.join("; "));
+            let what: Vec<&str> = item["what"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Json::as_str)
+                .collect();
+            println!(
+                "{sign} {} {}",
+                item["twin"].as_str().unwrap_or_default(),
+                what.join("; ")
+            );
         }
     }
     if let Some(unchanged) = changes["unchanged"].as_u64() {

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use gemba_runtime::{mqtt, node::Node};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tokio::{runtime::Runtime, signal::unix::{SignalKind, signal}, sync::watch};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tracing_subscriber::EnvFilter;
 
 use super::ConfigArgs;
@@ -32,19 +36,30 @@ pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<()> {
 }
 
 pub(super) fn runtime() -> anyhow::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start the runtime")
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")
 }
 
 pub(super) fn log_to_stderr(level: &str, json: bool) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(level).with_context(|| format!("log.level: {level:?} is not a level"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A second call within one process is a test's; the first one stays.
-    let _ = if json { builder.json().try_init() } else { builder.try_init() };
+    let _ = if json {
+        builder.json().try_init()
+    } else {
+        builder.try_init()
+    };
     Ok(())
 }
 
 pub(super) fn record_metrics() -> anyhow::Result<PrometheusHandle> {
-    let seconds = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+    let seconds = [
+        0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    ];
     PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &seconds)
         .context("failed to set up the metrics")?
@@ -84,7 +99,15 @@ impl Running {
         });
         let http = http::serve(config.http, app, told.clone()).await?;
         let mqtt = match config.mqtt {
-            Some(settings) => Some(mqtt::serve(settings, node.ingest().clone(), config.keyring.clone(), told.clone()).await?),
+            Some(settings) => Some(
+                mqtt::serve(
+                    settings,
+                    node.ingest().clone(),
+                    config.keyring.clone(),
+                    told.clone(),
+                )
+                .await?,
+            ),
             None => None,
         };
         let mut brokers = Vec::new();
@@ -98,7 +121,14 @@ impl Running {
                 }
             }));
         }
-        Ok(Self { node, http, mqtt, open: config.keyring.is_open(), brokers, shutdown })
+        Ok(Self {
+            node,
+            http,
+            mqtt,
+            open: config.keyring.is_open(),
+            brokers,
+            shutdown,
+        })
     }
 
     pub(super) fn greeting(&self) -> String {

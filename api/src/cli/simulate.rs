@@ -45,14 +45,26 @@ pub(super) fn run(args: &SimulateArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     log_to_stderr("warn", false)?;
-    anyhow::ensure!(args.speed > 0.0 && args.speed.is_finite(), "speed has to be above 0");
-    let place = args.mqtt.strip_prefix("mqtt://").context("the broker's url does not begin with mqtt://")?;
-    let (host, port) = place.trim_end_matches('/').split_once(':').unwrap_or((place, "1883"));
+    anyhow::ensure!(
+        args.speed > 0.0 && args.speed.is_finite(),
+        "speed has to be above 0"
+    );
+    let place = args
+        .mqtt
+        .strip_prefix("mqtt://")
+        .context("the broker's url does not begin with mqtt://")?;
+    let (host, port) = place
+        .trim_end_matches('/')
+        .split_once(':')
+        .unwrap_or((place, "1883"));
     let settings = DriverSettings {
         host: host.to_owned(),
         port: port.parse().with_context(|| format!("{port:?} is not a port"))?,
         tenant: args.tenant.clone(),
-        login: args.user.clone().map(|user| (user, args.password.clone().unwrap_or_default())),
+        login: args
+            .user
+            .clone()
+            .map(|user| (user, args.password.clone().unwrap_or_default())),
         speed: args.speed,
         seconds: args.duration,
     };
@@ -68,7 +80,10 @@ pub(super) fn run(args: &SimulateArgs) -> anyhow::Result<()> {
                 driving.await
             }
         };
-        println!("{} messages published", published.context("the simulation panicked")?);
+        println!(
+            "{} messages published",
+            published.context("the simulation panicked")?
+        );
         Ok(())
     })
 }

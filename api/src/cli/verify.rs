@@ -33,11 +33,22 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<()> {
         eprintln!();
     }
     if args.json {
-        println!("{}", json!({"records": report.records, "values": report.values, "damage": report.damage}));
+        println!(
+            "{}",
+            json!({"records": report.records, "values": report.values, "damage": report.damage})
+        );
     } else {
         report.damage.iter().for_each(|line| println!("damaged: {line}"));
-        println!("{} journal records and {} stored values checked, {} damaged", report.records, report.values, report.damage.len());
+        println!(
+            "{} journal records and {} stored values checked, {} damaged",
+            report.records,
+            report.values,
+            report.damage.len()
+        );
     }
-    anyhow::ensure!(report.damage.is_empty(), "the data folder is damaged (restore what is named above from a backup)");
+    anyhow::ensure!(
+        report.damage.is_empty(),
+        "the data folder is damaged (restore what is named above from a backup)"
+    );
     Ok(())
 }

@@ -17,8 +17,8 @@ use gemba_runtime::{
 use gemba_twins::id::TenantId;
 use thiserror::Error;
 
-pub use self::written::{Layers, Shown};
 use self::written::Written;
+pub use self::written::{Layers, Shown};
 use crate::http::ServerSettings;
 
 /// Why a configuration cannot be used.
@@ -43,7 +43,10 @@ pub enum ConfigError {
 }
 
 fn value_error(key: &str, detail: impl ToString) -> ConfigError {
-    ConfigError::Value { key: key.to_owned(), detail: detail.to_string() }
+    ConfigError::Value {
+        key: key.to_owned(),
+        detail: detail.to_string(),
+    }
 }
 
 /// Everything that a node needs to start.
@@ -79,7 +82,10 @@ impl Config {
             _ => written.node.shards,
         };
         if !(1..=1_024).contains(&node.shards) {
-            return Err(value_error("node.shards", format!("{} is not within 1 to 1024", node.shards)));
+            return Err(value_error(
+                "node.shards",
+                format!("{} is not within 1 to 1024", node.shards),
+            ));
         }
         node.admission.node_messages = positive("limits.messages", written.limits.messages)?;
         node.admission.node_bytes = positive("limits.bytes", written.limits.bytes)?;
@@ -94,14 +100,24 @@ impl Config {
         node.segment_bytes = written.journal.segment_bytes.max(1 << 20);
         let (keyring, tenant) = keyring(&written)?;
         let mut http = ServerSettings::new(address("http.address", &written.http.address)?);
-        http.tls = tls("http", written.http.tls_certificate.as_ref(), written.http.tls_key.as_ref(), None)?;
+        http.tls = tls(
+            "http",
+            written.http.tls_certificate.as_ref(),
+            written.http.tls_key.as_ref(),
+            None,
+        )?;
         http.connections_max = positive("http.connections_max", written.http.connections_max)?;
         let mqtt = match written.mqtt.address.as_str() {
             "off" => None,
             text => {
                 let mut listener = ListenerSettings::new(address("mqtt.address", text)?);
                 let files = &written.mqtt;
-                listener.tls = tls("mqtt", files.tls_certificate.as_ref(), files.tls_key.as_ref(), files.client_ca.as_ref())?;
+                listener.tls = tls(
+                    "mqtt",
+                    files.tls_certificate.as_ref(),
+                    files.tls_key.as_ref(),
+                    files.client_ca.as_ref(),
+                )?;
                 listener.connections_max = positive("mqtt.connections_max", files.connections_max)?;
                 listener.packet_max = positive("mqtt.packet_max", files.packet_max)?;
                 Some(listener)
@@ -118,26 +134,43 @@ impl Config {
             log_json: match written.log.format.as_str() {
                 "text" => false,
                 "json" => true,
-                other => return Err(value_error("log.format", format!("{other:?} is neither text nor json"))),
+                other => {
+                    return Err(value_error(
+                        "log.format",
+                        format!("{other:?} is neither text nor json"),
+                    ));
+                }
             },
         })
     }
 }
 
 fn positive(key: &str, number: usize) -> Result<usize, ConfigError> {
-    if number == 0 { Err(value_error(key, "it has to be at least 1")) } else { Ok(number) }
+    if number == 0 {
+        Err(value_error(key, "it has to be at least 1"))
+    } else {
+        Ok(number)
+    }
 }
 
 fn address(key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
-    text.parse().map_err(|_| value_error(key, format!("{text:?} is not an address (e.g. 127.0.0.1:8080)")))
+    text.parse()
+        .map_err(|_| value_error(key, format!("{text:?} is not an address (e.g. 127.0.0.1:8080)")))
 }
 
-fn tls(section: &str, certificate: Option<&String>, key: Option<&String>, ca: Option<&String>) -> Result<Option<TlsFiles>, ConfigError> {
+fn tls(
+    section: &str,
+    certificate: Option<&String>,
+    key: Option<&String>,
+    ca: Option<&String>,
+) -> Result<Option<TlsFiles>, ConfigError> {
     match (certificate, key) {
         (None, None) => Ok(None),
-        (Some(certificate), Some(key)) => {
-            Ok(Some(TlsFiles { certificate: certificate.into(), key: key.into(), client_ca: ca.map(Into::into) }))
-        }
+        (Some(certificate), Some(key)) => Ok(Some(TlsFiles {
+            certificate: certificate.into(),
+            key: key.into(),
+            client_ca: ca.map(Into::into),
+        })),
         _ => Err(value_error(section, "tls_certificate and tls_key go together")),
     }
 }
@@ -152,9 +185,21 @@ fn keyring(written: &Written) -> Result<(Arc<Keyring>, TenantId), ConfigError> {
         return Ok((Arc::new(Keyring::open(default.clone())), default));
     }
     let entries = written.key.iter().map(|key| {
-        let role = Role::parse(&key.role)
-            .ok_or_else(|| value_error("key.role", format!("{:?} is none of device, viewer, operator, engineer, admin", key.role)))?;
-        Ok(KeyEntry { name: key.name.clone(), tenant: tenant("key.tenant", &key.tenant)?, role, hash: key.hash.clone() })
+        let role = Role::parse(&key.role).ok_or_else(|| {
+            value_error(
+                "key.role",
+                format!(
+                    "{:?} is none of device, viewer, operator, engineer, admin",
+                    key.role
+                ),
+            )
+        })?;
+        Ok(KeyEntry {
+            name: key.name.clone(),
+            tenant: tenant("key.tenant", &key.tenant)?,
+            role,
+            hash: key.hash.clone(),
+        })
     });
     let entries = entries.collect::<Result<_, ConfigError>>()?;
     let keyring = Keyring::new(entries).map_err(|error| value_error("key", error))?;
@@ -176,15 +221,31 @@ fn brokers(written: &Written, default: &TenantId) -> Result<Vec<BrokerSettings>,
             if subscription.qos > 1 {
                 return Err(value_error("broker.subscriptions.qos", "it is neither 0 nor 1"));
             }
-            Ok(BrokerSubscription { topic: subscription.topic.clone(), qos: subscription.qos, decoder })
+            Ok(BrokerSubscription {
+                topic: subscription.topic.clone(),
+                qos: subscription.qos,
+                decoder,
+            })
         };
         Ok(BrokerSettings {
             name: broker.name.clone(),
             url: broker.url.clone(),
-            client_id: broker.client_id.clone().unwrap_or_else(|| format!("gemba-{}", broker.name)),
-            tenant: broker.tenant.as_ref().map_or(Ok(default.clone()), |text| tenant("broker.tenant", text))?,
-            subscriptions: broker.subscriptions.iter().map(subscription).collect::<Result<_, _>>()?,
+            client_id: broker
+                .client_id
+                .clone()
+                .unwrap_or_else(|| format!("gemba-{}", broker.name)),
+            tenant: broker
+                .tenant
+                .as_ref()
+                .map_or(Ok(default.clone()), |text| tenant("broker.tenant", text))?,
+            subscriptions: broker
+                .subscriptions
+                .iter()
+                .map(subscription)
+                .collect::<Result<_, _>>()?,
             ca: broker.ca.as_ref().map(PathBuf::from),
+            certificate: broker.certificate.as_ref().map(PathBuf::from),
+            certificate_key: broker.certificate_key.as_ref().map(PathBuf::from),
         })
     };
     written.broker.iter().map(one).collect()
@@ -196,15 +257,22 @@ mod tests {
 
     fn of(toml: &str) -> Result<Config, String> {
         let mut layers = Layers::defaults();
-        layers.file("gemba.toml", toml).map_err(|error| error.to_string())?;
+        layers
+            .file("gemba.toml", toml)
+            .map_err(|error| error.to_string())?;
         Config::of(&layers).map_err(|error| error.to_string())
     }
 
     #[test]
     fn unknown_keys_are_refused_by_name() {
         let refused = of("[http]\nadress = \"127.0.0.1:1\"\n").err().expect("refused");
-        assert!(refused.contains("adress") && refused.contains("address"), "{refused}");
-        let refused = of("[[key]]\nname = \"a\"\ntoken = \"x\"\n").err().expect("refused");
+        assert!(
+            refused.contains("adress") && refused.contains("address"),
+            "{refused}"
+        );
+        let refused = of("[[key]]\nname = \"a\"\ntoken = \"x\"\n")
+            .err()
+            .expect("refused");
         assert!(refused.contains("token"), "{refused}");
     }
 
@@ -214,7 +282,10 @@ mod tests {
             ("[http]\naddress = \"here\"\n", "http.address"),
             ("[node]\nshards = 0\n", "node.shards"),
             ("[log]\nformat = \"xml\"\n", "log.format"),
-            ("[[key]]\nname = \"a\"\ntenant = \"t\"\nrole = \"king\"\nhash = \"x\"\n", "key.role"),
+            (
+                "[[key]]\nname = \"a\"\ntenant = \"t\"\nrole = \"king\"\nhash = \"x\"\n",
+                "key.role",
+            ),
         ] {
             let refused = of(toml).err().expect(key);
             assert!(refused.contains(key), "{refused}");
@@ -225,11 +296,19 @@ mod tests {
     fn later_layers_win_and_secrets_are_masked() {
         let mut layers = Layers::defaults();
         layers.file("gemba.toml", "[http]\naddress = \"127.0.0.1:1\"\n[[broker]]\nname = \"b\"\nurl = \"mqtt://u:secret@h\"\nsubscriptions = []\n").expect("read");
-        layers.environment([("GEMBA_HTTP__ADDRESS".to_owned(), "127.0.0.1:2".to_owned())]).expect("read");
+        layers
+            .environment([("GEMBA_HTTP__ADDRESS".to_owned(), "127.0.0.1:2".to_owned())])
+            .expect("read");
         layers.flag("http.address", "127.0.0.1:3");
         let shown = layers.shown();
-        let address = shown.iter().find(|shown| shown.key == "http.address").expect("shown");
-        assert_eq!((address.value.as_str(), address.source.as_str()), ("\"127.0.0.1:3\"", "flag"));
+        let address = shown
+            .iter()
+            .find(|shown| shown.key == "http.address")
+            .expect("shown");
+        assert_eq!(
+            (address.value.as_str(), address.source.as_str()),
+            ("\"127.0.0.1:3\"", "flag")
+        );
         assert!(shown.iter().all(|shown| !shown.value.contains("secret")));
     }
 }

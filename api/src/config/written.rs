@@ -103,6 +103,8 @@ pub(super) struct Broker {
     pub(super) client_id: Option<String>,
     pub(super) tenant: Option<String>,
     pub(super) ca: Option<String>,
+    pub(super) certificate: Option<String>,
+    pub(super) certificate_key: Option<String>,
     pub(super) subscriptions: Vec<Subscription>,
 }
 
@@ -175,13 +177,21 @@ impl Layers {
     #[must_use]
     pub fn defaults() -> Self {
         // The text is ours and a test reads it.
-        Self { table: DEFAULTS.parse().unwrap_or_default(), sources: BTreeMap::new() }
+        Self {
+            table: DEFAULTS.parse().unwrap_or_default(),
+            sources: BTreeMap::new(),
+        }
     }
 
     /// Lays a file over it.
     pub fn file(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
-        let written = |detail: String| ConfigError::Written { place: name.to_owned(), detail };
-        let table: Table = text.parse().map_err(|error: toml::de::Error| written(error.to_string().trim().replace('\n', " ")))?;
+        let written = |detail: String| ConfigError::Written {
+            place: name.to_owned(),
+            detail,
+        };
+        let table: Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| written(error.to_string().trim().replace('\n', " ")))?;
         for (section, value) in table {
             match value {
                 Value::Table(entries) => {
@@ -196,16 +206,27 @@ impl Layers {
             }
         }
         // Unknown keys are named together with the file they stand in.
-        self.written().map(drop).map_err(|error| written(error.to_string()))
+        self.written()
+            .map(drop)
+            .map_err(|error| written(error.to_string()))
     }
 
     /// Lays variables of the form `GEMBA_SECTION__KEY` over it.
-    pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) -> Result<(), ConfigError> {
+    pub fn environment(
+        &mut self,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(), ConfigError> {
         for (name, text) in variables {
-            let Some((section, key)) = name.strip_prefix("GEMBA_").and_then(|rest| rest.split_once("__")) else { continue };
+            let Some((section, key)) = name.strip_prefix("GEMBA_").and_then(|rest| rest.split_once("__"))
+            else {
+                continue;
+            };
             let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
             self.set(&section, &key, parsed(&text), &name);
-            self.written().map_err(|error| ConfigError::Written { place: name, detail: error.to_string() })?;
+            self.written().map_err(|error| ConfigError::Written {
+                place: name,
+                detail: error.to_string(),
+            })?;
         }
         Ok(())
     }
@@ -218,7 +239,10 @@ impl Layers {
     }
 
     fn set(&mut self, section: &str, key: &str, value: Value, source: &str) {
-        let entry = self.table.entry(section.to_owned()).or_insert_with(|| Value::Table(Table::new()));
+        let entry = self
+            .table
+            .entry(section.to_owned())
+            .or_insert_with(|| Value::Table(Table::new()));
         if let Value::Table(entries) = entry {
             entries.insert(key.to_owned(), value);
             self.sources.insert(format!("{section}.{key}"), source.to_owned());
@@ -230,10 +254,13 @@ impl Layers {
     }
 
     pub(super) fn written(&self) -> Result<Written, ConfigError> {
-        self.table.clone().try_into().map_err(|error: toml::de::Error| ConfigError::Written {
-            place: "configuration".into(),
-            detail: error.to_string().trim().replace('\n', " "),
-        })
+        self.table
+            .clone()
+            .try_into()
+            .map_err(|error: toml::de::Error| ConfigError::Written {
+                place: "configuration".into(),
+                detail: error.to_string().trim().replace('\n', " "),
+            })
     }
 
     /// Every setting with its source, secrets masked.
@@ -246,10 +273,18 @@ impl Layers {
                 Value::Table(entries) => {
                     for (key, value) in entries {
                         let key = format!("{section}.{key}");
-                        shown.push(Shown { value: masked(value).to_string(), source: source(&key), key });
+                        shown.push(Shown {
+                            value: masked(value).to_string(),
+                            source: source(&key),
+                            key,
+                        });
                     }
                 }
-                other => shown.push(Shown { key: section.clone(), value: masked(other).to_string(), source: source(section) }),
+                other => shown.push(Shown {
+                    key: section.clone(),
+                    value: masked(other).to_string(),
+                    source: source(section),
+                }),
             }
         }
         shown
@@ -272,7 +307,11 @@ fn masked(value: &Value) -> Value {
             entries
                 .iter()
                 .map(|(key, value)| {
-                    let value = if key == "hash" { Value::String("***".into()) } else { masked(value) };
+                    let value = if key == "hash" {
+                        Value::String("***".into())
+                    } else {
+                        masked(value)
+                    };
                     (key.clone(), value)
                 })
                 .collect(),

@@ -22,21 +22,31 @@ pub(super) fn open(app: &App, method: &Method, path: &str) -> Option<Reply> {
         "/openapi.json" => routes::json(StatusCode::OK, document().to_string().into_bytes()),
         "/" => page(include_str!("../page/index.html")),
         "/docs" => page(include_str!("../page/docs.html")),
-        "/docs.js" => text("text/javascript; charset=utf-8", include_str!("../page/docs.js").to_owned()),
-        "/page.css" => text("text/css; charset=utf-8", include_str!("../page/page.css").to_owned()),
+        "/docs.js" => text(
+            "text/javascript; charset=utf-8",
+            include_str!("../page/docs.js").to_owned(),
+        ),
+        "/page.css" => text(
+            "text/css; charset=utf-8",
+            include_str!("../page/page.css").to_owned(),
+        ),
         _ => return None,
     })
 }
 
 fn text(kind: &'static str, body: String) -> Reply {
     let mut response = Response::new(body.into());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 
 fn page(body: &str) -> Reply {
     let mut response = text("text/html; charset=utf-8", body.to_owned());
-    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     response
 }
 
@@ -56,7 +66,10 @@ pub(super) fn document() -> Json {
     let mut paths: Map<String, Json> = Map::new();
     for route in &ROUTES {
         let path = format!("/{}", route.path.join("/"));
-        let in_path = route.path.iter().filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        let in_path = route
+            .path
+            .iter()
+            .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
         let mut parameters: Vec<Json> = in_path
             .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
             .collect();
@@ -78,7 +91,11 @@ pub(super) fn document() -> Json {
         entry[route.method.as_str().to_ascii_lowercase()] = operation;
     }
     paths.insert("/v1/stream".into(), stream());
-    for (path, summary) in [("/livez", "Whether the process runs"), ("/readyz", "Whether it can serve"), ("/metrics", "Metrics for Prometheus")] {
+    for (path, summary) in [
+        ("/livez", "Whether the process runs"),
+        ("/readyz", "Whether it can serve"),
+        ("/metrics", "Metrics for Prometheus"),
+    ] {
         paths.insert(path.into(), json!({"get": {"summary": summary, "security": [], "responses": {"200": {"description": "Yes"}}}}));
     }
     json!({
@@ -104,9 +121,15 @@ fn parameters_of(operation: Operation) -> Vec<Json> {
     match operation {
         Operation::ListTwins => list(vec![
             query("kind", "machine, location or job"),
-            query("filter", "CEL over the twin's JSON, e.g. kpis.oee < 0.6 && attributes.location == \"cell-2\""),
+            query(
+                "filter",
+                "CEL over the twin's JSON, e.g. kpis.oee < 0.6 && attributes.location == \"cell-2\"",
+            ),
             query("fields", "Only these dotted paths, with commas between"),
-            query("sort", "By a field's path, the largest first with - before it, e.g. -kpis.oee"),
+            query(
+                "sort",
+                "By a field's path, the largest first with - before it, e.g. -kpis.oee",
+            ),
         ]),
         Operation::GetTwin => vec![query("at", "As it was at this time (RFC 3339)")],
         Operation::History => vec![
@@ -115,7 +138,10 @@ fn parameters_of(operation: Operation) -> Vec<Json> {
             query("to", "RFC 3339 or milliseconds since 1970; now if absent"),
             query("step", "1m, 5m, 1h, 1d or raw"),
         ],
-        Operation::Events => vec![query("after", "Only events after this seq"), query("limit", "Most items, 1 to 1000; 100 if absent")],
+        Operation::Events => vec![
+            query("after", "Only events after this seq"),
+            query("limit", "Most items, 1 to 1000; 100 if absent"),
+        ],
         Operation::ListRejected => list(Vec::new()),
         _ => Vec::new(),
     }
@@ -126,8 +152,12 @@ fn body_of(operation: Operation) -> Option<Json> {
     match operation {
         Operation::Readings => Some(json_of("Reading")),
         Operation::Scans => Some(json_of("Scan")),
-        Operation::SetAttributes => Some(json!({"required": true, "content": {"application/merge-patch+json": {"schema": {"type": "object"}}}})),
-        Operation::PutPlant | Operation::PlanPlant => Some(json!({"required": true, "content": {"application/yaml": {"schema": {"type": "object"}}, "application/json": {"schema": {"type": "object"}}}})),
+        Operation::SetAttributes => Some(
+            json!({"required": true, "content": {"application/merge-patch+json": {"schema": {"type": "object"}}}}),
+        ),
+        Operation::PutPlant | Operation::PlanPlant => Some(
+            json!({"required": true, "content": {"application/yaml": {"schema": {"type": "object"}}, "application/json": {"schema": {"type": "object"}}}}),
+        ),
         _ => None,
     }
 }
@@ -154,7 +184,8 @@ fn stream() -> Json {
 
 fn schemas() -> Json {
     let text = json!({"type": "string"});
-    let metrics = json!({"type": "object", "additionalProperties": {"type": ["number", "string", "boolean", "null"]}});
+    let metrics =
+        json!({"type": "object", "additionalProperties": {"type": ["number", "string", "boolean", "null"]}});
     json!({
         "Object": {"type": "object"},
         "List": {"type": "object", "required": ["items", "cursor"], "properties": {"items": {"type": "array"}, "cursor": {"type": ["string", "null"]}}},

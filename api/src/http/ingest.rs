@@ -27,30 +27,65 @@ pub(super) enum What {
 
 pub(super) async fn take(call: &Call, what: What) -> Result<Reply, Problem> {
     let body = inflate(call)?;
-    let content = match call.header(header::CONTENT_TYPE).map(|kind| kind.split(';').next().unwrap_or_default().trim()) {
+    let content = match call
+        .header(header::CONTENT_TYPE)
+        .map(|kind| kind.split(';').next().unwrap_or_default().trim())
+    {
         Some("application/x-ndjson" | "application/ndjson" | "application/jsonl") => Content::NdJson,
-        None | Some("application/json" | "application/octet-stream" | "text/plain" | "application/x-www-form-urlencoded") => Content::Json,
+        None
+        | Some(
+            "application/json"
+            | "application/octet-stream"
+            | "text/plain"
+            | "application/x-www-form-urlencoded",
+        ) => Content::Json,
         Some(other) => {
-            let detail = format!("content type {other:?} is not read here (send application/json or application/x-ndjson)");
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "body.type_unsupported", detail));
+            let detail = format!(
+                "content type {other:?} is not read here (send application/json or application/x-ndjson)"
+            );
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "body.type_unsupported",
+                detail,
+            ));
         }
     };
-    let items = split_batch(&body, content).map_err(|rejection| Problem::invalid(rejection.code, rejection.detail))?;
+    let items = split_batch(&body, content)
+        .map_err(|rejection| Problem::invalid(rejection.code, rejection.detail))?;
     if items.is_empty() {
-        return Err(Problem::invalid("batch.empty", "the body holds no item (send a JSON object, an array, or NDJSON)"));
+        return Err(Problem::invalid(
+            "batch.empty",
+            "the body holds no item (send a JSON object, an array, or NDJSON)",
+        ));
     }
     let app = &call.app;
     let tenant = &call.principal.tenant;
-    let permit = app.node.ingest().try_admit(tenant, items.len(), body.len()).ok_or_else(Problem::busy)?;
+    let permit = app
+        .node
+        .ingest()
+        .try_admit(tenant, items.len(), body.len())
+        .ok_or_else(Problem::busy)?;
     let mut batch = app.node.ingest().batch(tenant, &app.source);
     for item in &items {
         batch.push(match what {
-            What::Readings => Message::Reading { sensor: None, json: item },
-            What::Scans => Message::Scan { reader: None, json: item },
+            What::Readings => Message::Reading {
+                sensor: None,
+                json: item,
+            },
+            What::Scans => Message::Scan {
+                reader: None,
+                json: item,
+            },
         });
     }
     let outcomes = batch.submit(permit).await;
-    let outcomes = outcomes.map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "storage.unavailable", error.to_string()))?;
+    let outcomes = outcomes.map_err(|error| {
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "storage.unavailable",
+            error.to_string(),
+        )
+    })?;
     let (mut accepted, mut duplicates, mut rejected) = (0_usize, 0_usize, Vec::new());
     for (index, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
@@ -78,18 +113,26 @@ fn inflate(call: &Call) -> Result<Bytes, Problem> {
             let max = 4 * call.app.body_max;
             let mut whole = Vec::new();
             let mut limited = MultiGzDecoder::new(&call.body[..]).take(max as u64 + 1);
-            limited
-                .read_to_end(&mut whole)
-                .map_err(|error| Problem::invalid("body.not_gzip", format!("the body is not gzip: {error}")))?;
+            limited.read_to_end(&mut whole).map_err(|error| {
+                Problem::invalid("body.not_gzip", format!("the body is not gzip: {error}"))
+            })?;
             if whole.len() > max {
                 let detail = format!("the body inflates to more than {max} bytes (send it in parts)");
-                return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body.too_large", detail));
+                return Err(Problem::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "body.too_large",
+                    detail,
+                ));
             }
             Ok(whole.into())
         }
         Some(other) => {
             let detail = format!("content encoding {other:?} is not read here (send gzip or none)");
-            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "body.encoding_unsupported", detail))
+            Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "body.encoding_unsupported",
+                detail,
+            ))
         }
     }
 }
@@ -100,7 +143,11 @@ pub(super) fn counts(call: &Call) -> Result<Reply, Problem> {
 
 pub(super) async fn list_rejected(call: &Call) -> Result<Reply, Problem> {
     let limit = call.number("limit", 100, 1_000)?;
-    let (items, cursor) = call.app.node.rejected(&call.principal.tenant, call.query("cursor"), limit).await?;
+    let (items, cursor) = call
+        .app
+        .node
+        .rejected(&call.principal.tenant, call.query("cursor"), limit)
+        .await?;
     ok(&json!({"items": items.iter().map(item_json).collect::<Vec<_>>(), "cursor": cursor}))
 }
 
@@ -134,6 +181,10 @@ pub(super) async fn retry(call: &Call) -> Result<Reply, Problem> {
         Outcome::Applied => ok(&json!({"id": id, "outcome": "applied"})),
         Outcome::Late => ok(&json!({"id": id, "outcome": "late"})),
         Outcome::Duplicate => ok(&json!({"id": id, "outcome": "duplicate"})),
-        Outcome::Rejected(rejection) => Err(Problem::new(StatusCode::CONFLICT, rejection.code, format!("still rejected: {}", rejection.detail))),
+        Outcome::Rejected(rejection) => Err(Problem::new(
+            StatusCode::CONFLICT,
+            rejection.code,
+            format!("still rejected: {}", rejection.detail),
+        )),
     }
 }

@@ -20,7 +20,11 @@ pub(super) type Reply = Response<warp::hyper::body::Bytes>;
 
 impl Problem {
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into() }
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+        }
     }
 
     pub(super) fn invalid(code: &'static str, detail: impl Into<String>) -> Self {
@@ -28,7 +32,11 @@ impl Problem {
     }
 
     pub(super) fn not_found(what: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "twin.not_found", format!("there is no {what} (see GET /v1/twins)"))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "twin.not_found",
+            format!("there is no {what} (see GET /v1/twins)"),
+        )
     }
 
     pub(super) fn busy() -> Self {
@@ -47,11 +55,17 @@ impl Problem {
         let mut response = Response::new(body.to_string().into());
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        if matches!(
+            self.status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        ) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
@@ -69,7 +83,9 @@ impl From<CommandError> for Problem {
             }
             CommandError::Invalid(Rejection { code, .. }) => Self::invalid(code, detail),
             CommandError::Busy => Self::busy(),
-            CommandError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage.unavailable", detail),
+            CommandError::Unavailable(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage.unavailable", detail)
+            }
         }
     }
 }

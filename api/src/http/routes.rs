@@ -50,7 +50,10 @@ pub(super) struct Call {
 
 impl Call {
     pub(super) fn query(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.query
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     pub(super) fn header(&self, name: header::HeaderName) -> Option<&str> {
@@ -61,9 +64,16 @@ impl Call {
     pub(super) fn number(&self, name: &str, default: usize, max: usize) -> Result<usize, Problem> {
         match self.query(name) {
             None => Ok(default),
-            Some(text) => text.parse().ok().filter(|number| (1..=max).contains(number)).ok_or_else(|| {
-                Problem::invalid("query.invalid", format!("{name}={text:?} is not a number from 1 to {max}"))
-            }),
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|number| (1..=max).contains(number))
+                .ok_or_else(|| {
+                    Problem::invalid(
+                        "query.invalid",
+                        format!("{name}={text:?} is not a number from 1 to {max}"),
+                    )
+                }),
         }
     }
 }
@@ -95,25 +105,115 @@ pub(super) struct Route {
     pub(super) summary: &'static str,
 }
 
-const fn route(method: Method, path: &'static [&'static str], least: Role, operation: Operation, summary: &'static str) -> Route {
-    Route { method, path, least, operation, summary }
+const fn route(
+    method: Method,
+    path: &'static [&'static str],
+    least: Role,
+    operation: Operation,
+    summary: &'static str,
+) -> Route {
+    Route {
+        method,
+        path,
+        least,
+        operation,
+        summary,
+    }
 }
 
 /// All calls that need a credential, but the stream.
 pub(super) static ROUTES: [Route; 13] = [
-    route(Method::GET, &["v1", "twins", "{kind}", "{id}"], Role::Viewer, Operation::GetTwin, "One twin, or as it was at a time"),
-    route(Method::POST, &["v1", "readings"], Role::Device, Operation::Readings, "Send readings: one object, an array, or NDJSON"),
-    route(Method::POST, &["v1", "scans"], Role::Device, Operation::Scans, "Send scans: one object, an array, or NDJSON"),
-    route(Method::GET, &["v1", "twins"], Role::Viewer, Operation::ListTwins, "List and search twins"),
-    route(Method::PATCH, &["v1", "twins", "{kind}", "{id}", "attributes"], Role::Operator, Operation::SetAttributes, "Set attributes by a JSON merge patch"),
-    route(Method::GET, &["v1", "twins", "{kind}", "{id}", "history"], Role::Viewer, Operation::History, "A twin's history as a flat array"),
-    route(Method::GET, &["v1", "twins", "{kind}", "{id}", "events"], Role::Viewer, Operation::Events, "A twin's journaled events"),
-    route(Method::GET, &["v1", "plant"], Role::Viewer, Operation::GetPlant, "The plant model in force"),
-    route(Method::PUT, &["v1", "plant"], Role::Engineer, Operation::PutPlant, "Apply a plant model, YAML or JSON"),
-    route(Method::POST, &["v1", "plant", "plan"], Role::Viewer, Operation::PlanPlant, "What a plant model would change"),
-    route(Method::GET, &["v1", "ingest"], Role::Viewer, Operation::Ingest, "How many messages of each source ended how"),
-    route(Method::GET, &["v1", "rejected"], Role::Viewer, Operation::ListRejected, "Rejected messages with their reasons"),
-    route(Method::POST, &["v1", "rejected", "{id}", "retry"], Role::Operator, Operation::RetryRejected, "Read a rejected message again"),
+    route(
+        Method::GET,
+        &["v1", "twins", "{kind}", "{id}"],
+        Role::Viewer,
+        Operation::GetTwin,
+        "One twin, or as it was at a time",
+    ),
+    route(
+        Method::POST,
+        &["v1", "readings"],
+        Role::Device,
+        Operation::Readings,
+        "Send readings: one object, an array, or NDJSON",
+    ),
+    route(
+        Method::POST,
+        &["v1", "scans"],
+        Role::Device,
+        Operation::Scans,
+        "Send scans: one object, an array, or NDJSON",
+    ),
+    route(
+        Method::GET,
+        &["v1", "twins"],
+        Role::Viewer,
+        Operation::ListTwins,
+        "List and search twins",
+    ),
+    route(
+        Method::PATCH,
+        &["v1", "twins", "{kind}", "{id}", "attributes"],
+        Role::Operator,
+        Operation::SetAttributes,
+        "Set attributes by a JSON merge patch",
+    ),
+    route(
+        Method::GET,
+        &["v1", "twins", "{kind}", "{id}", "history"],
+        Role::Viewer,
+        Operation::History,
+        "A twin's history as a flat array",
+    ),
+    route(
+        Method::GET,
+        &["v1", "twins", "{kind}", "{id}", "events"],
+        Role::Viewer,
+        Operation::Events,
+        "A twin's journaled events",
+    ),
+    route(
+        Method::GET,
+        &["v1", "plant"],
+        Role::Viewer,
+        Operation::GetPlant,
+        "The plant model in force",
+    ),
+    route(
+        Method::PUT,
+        &["v1", "plant"],
+        Role::Engineer,
+        Operation::PutPlant,
+        "Apply a plant model, YAML or JSON",
+    ),
+    route(
+        Method::POST,
+        &["v1", "plant", "plan"],
+        Role::Viewer,
+        Operation::PlanPlant,
+        "What a plant model would change",
+    ),
+    route(
+        Method::GET,
+        &["v1", "ingest"],
+        Role::Viewer,
+        Operation::Ingest,
+        "How many messages of each source ended how",
+    ),
+    route(
+        Method::GET,
+        &["v1", "rejected"],
+        Role::Viewer,
+        Operation::ListRejected,
+        "Rejected messages with their reasons",
+    ),
+    route(
+        Method::POST,
+        &["v1", "rejected", "{id}", "retry"],
+        Role::Operator,
+        Operation::RetryRejected,
+        "Read a rejected message again",
+    ),
 ];
 
 /// Everything the node answers by HTTP.
@@ -161,27 +261,55 @@ where
     let parts: Vec<String> = path
         .trim_matches('/')
         .split('/')
-        .map(|part| percent_decode_str(part).decode_utf8().map(|part| part.into_owned()))
+        .map(|part| {
+            percent_decode_str(part)
+                .decode_utf8()
+                .map(|part| part.into_owned())
+        })
         .collect::<Result<_, _>>()
         .map_err(|_| Problem::invalid("path.invalid", "the path is not UTF-8"))?;
     let fits = |route: &&Route| {
-        route.path.len() == parts.len() && route.path.iter().zip(&parts).all(|(wanted, part)| wanted.starts_with('{') || wanted == part)
+        route.path.len() == parts.len()
+            && route
+                .path
+                .iter()
+                .zip(&parts)
+                .all(|(wanted, part)| wanted.starts_with('{') || wanted == part)
     };
     let mut same_path = ROUTES.iter().filter(fits).peekable();
     if same_path.peek().is_none() {
         let detail = format!("nothing is at {path} (see /docs)");
         return Err(Problem::new(StatusCode::NOT_FOUND, "path.not_found", detail));
     }
-    let wanted = if method == Method::HEAD { &Method::GET } else { method };
+    let wanted = if method == Method::HEAD {
+        &Method::GET
+    } else {
+        method
+    };
     let Some(route) = same_path.find(|route| route.method == *wanted) else {
         let detail = format!("{method} is not possible at {path} (see /docs)");
-        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method.not_allowed", detail));
+        return Err(Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method.not_allowed",
+            detail,
+        ));
     };
     let principal = principal(&app.keyring, &headers)?;
     allow(&principal, route)?;
-    let body = if *wanted == Method::GET { Bytes::new() } else { collect(body, app.body_max).await? };
+    let body = if *wanted == Method::GET {
+        Bytes::new()
+    } else {
+        collect(body, app.body_max).await?
+    };
     let query = warp_query(query)?;
-    let call = Call { app, principal, path: parts, query, headers, body };
+    let call = Call {
+        app,
+        principal,
+        path: parts,
+        query,
+        headers,
+        body,
+    };
     match route.operation {
         Operation::GetTwin => twins::get(&call).await,
         Operation::ListTwins => twins::list(&call).await,
@@ -202,7 +330,9 @@ where
 fn warp_query(query: &str) -> Result<Vec<(String, String)>, Problem> {
     let decode = |text: &str| {
         let spaced = text.replace('+', " ");
-        percent_decode_str(&spaced).decode_utf8().map(|text| text.into_owned())
+        percent_decode_str(&spaced)
+            .decode_utf8()
+            .map(|text| text.into_owned())
     };
     query
         .split('&')
@@ -222,12 +352,22 @@ pub(super) fn principal(keyring: &Keyring, headers: &HeaderMap) -> Result<Princi
     }
     let unauthorized = |code, detail: &str| Problem::new(StatusCode::UNAUTHORIZED, code, detail);
     let Some(value) = headers.get(header::AUTHORIZATION) else {
-        return Err(unauthorized("auth.missing", "no credential was sent (send Authorization: Bearer <token>)"));
+        return Err(unauthorized(
+            "auth.missing",
+            "no credential was sent (send Authorization: Bearer <token>)",
+        ));
     };
-    let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
-    token
-        .and_then(|token| keyring.verify(token))
-        .ok_or_else(|| unauthorized("auth.invalid", "the token is not known (make one with `gemba key new`)"))
+    let token = value
+        .to_str()
+        .ok()
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .map(str::trim);
+    token.and_then(|token| keyring.verify(token)).ok_or_else(|| {
+        unauthorized(
+            "auth.invalid",
+            "the token is not known (make one with `gemba key new`)",
+        )
+    })
 }
 
 fn allow(principal: &Principal, route: &Route) -> Result<(), Problem> {
@@ -238,19 +378,30 @@ fn allow(principal: &Principal, route: &Route) -> Result<(), Problem> {
     if allowed {
         return Ok(());
     }
-    let detail = format!("the key {} may not do this (its role is {:?})", principal.name, principal.role);
+    let detail = format!(
+        "the key {} may not do this (its role is {:?})",
+        principal.name, principal.role
+    );
     Err(Problem::new(StatusCode::FORBIDDEN, "auth.forbidden", detail))
 }
 
 /// The whole body, if it is not larger than `max`.
-async fn collect<B: Buf>(body: impl futures_util::Stream<Item = Result<B, warp::Error>>, max: usize) -> Result<Bytes, Problem> {
+async fn collect<B: Buf>(
+    body: impl futures_util::Stream<Item = Result<B, warp::Error>>,
+    max: usize,
+) -> Result<Bytes, Problem> {
     let mut body = std::pin::pin!(body);
     let mut whole = BytesMut::new();
     while let Some(chunk) = body.next().await {
-        let mut chunk = chunk.map_err(|_| Problem::invalid("body.broken", "the body ended before it was whole"))?;
+        let mut chunk =
+            chunk.map_err(|_| Problem::invalid("body.broken", "the body ended before it was whole"))?;
         if whole.len() + chunk.remaining() > max {
             let detail = format!("the body is larger than {max} bytes (send it in parts)");
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body.too_large", detail));
+            return Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body.too_large",
+                detail,
+            ));
         }
         whole.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
     }
@@ -261,13 +412,19 @@ async fn collect<B: Buf>(body: impl futures_util::Stream<Item = Result<B, warp::
 pub(super) fn json(status: StatusCode, body: Vec<u8>) -> Reply {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
 pub(super) fn ok(body: &impl serde::Serialize) -> Result<Reply, Problem> {
     let bytes = serde_json::to_vec(body).map_err(|error| {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "answer.unwritable", error.to_string())
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "answer.unwritable",
+            error.to_string(),
+        )
     })?;
     Ok(json(StatusCode::OK, bytes))
 }

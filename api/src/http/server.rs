@@ -46,7 +46,12 @@ impl ServerSettings {
     /// The defaults at an address.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, tls: None, connections_max: 10_000, header_timeout: Duration::from_secs(10) }
+        Self {
+            address,
+            tls: None,
+            connections_max: 10_000,
+            header_timeout: Duration::from_secs(10),
+        }
     }
 }
 
@@ -65,7 +70,9 @@ pub enum ServeError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// Without keys everybody would be let in.
-    #[error("refusing to listen for HTTP on {0} without keys (configure [[key]] entries made by `gemba key new`, or listen on 127.0.0.1)")]
+    #[error(
+        "refusing to listen for HTTP on {0} without keys (configure [[key]] entries made by `gemba key new`, or listen on 127.0.0.1)"
+    )]
     Open(SocketAddr),
 }
 
@@ -85,15 +92,26 @@ impl Bound {
 }
 
 /// Serves until `shutdown` turns true.
-pub async fn serve(settings: ServerSettings, app: Arc<App>, shutdown: watch::Receiver<bool>) -> Result<Bound, ServeError> {
+pub async fn serve(
+    settings: ServerSettings,
+    app: Arc<App>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<Bound, ServeError> {
     if app.keyring.is_open() && !settings.address.ip().is_loopback() {
         return Err(ServeError::Open(settings.address));
     }
     let acceptor = match &settings.tls {
-        Some(files) => Some(TlsAcceptor::from(server_config(files, true, &["h2", "http/1.1"])?)),
+        Some(files) => Some(TlsAcceptor::from(server_config(
+            files,
+            true,
+            &["h2", "http/1.1"],
+        )?)),
         None => None,
     };
-    let bind = |source| ServeError::Bind { address: settings.address, source };
+    let bind = |source| ServeError::Bind {
+        address: settings.address,
+        source,
+    };
     let socket = TcpListener::bind(settings.address).await.map_err(bind)?;
     let address = socket.local_addr().map_err(bind)?;
     let task = tokio::spawn(accept(socket, acceptor, settings, app, shutdown));
@@ -109,9 +127,20 @@ async fn accept(
 ) {
     let service = TowerToHyperService::new(warp::service(routes::all(app)));
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(settings.header_timeout);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(32 << 10);
-    let (builder, open, graceful) = (Arc::new(builder), Arc::new(AtomicUsize::new(0)), GracefulShutdown::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.header_timeout);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(256)
+        .max_header_list_size(32 << 10);
+    let (builder, open, graceful) = (
+        Arc::new(builder),
+        Arc::new(AtomicUsize::new(0)),
+        GracefulShutdown::new(),
+    );
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
@@ -129,7 +158,8 @@ async fn accept(
         }
         // Answers are small and awaited.
         let _ = stream.set_nodelay(true);
-        let (service, builder, open, watcher) = (service.clone(), builder.clone(), open.clone(), graceful.watcher());
+        let (service, builder, open, watcher) =
+            (service.clone(), builder.clone(), open.clone(), graceful.watcher());
         let (acceptor, timeout) = (acceptor.clone(), settings.header_timeout);
         tokio::spawn(async move {
             match acceptor {
@@ -154,8 +184,11 @@ async fn connection<S, T>(
     watcher: hyper_util::server::graceful::Watcher,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    T: tower_service::Service<hyper::Request<hyper::body::Incoming>, Response = warp::reply::Response, Error = std::convert::Infallible>
-        + Clone
+    T: tower_service::Service<
+            hyper::Request<hyper::body::Incoming>,
+            Response = warp::reply::Response,
+            Error = std::convert::Infallible,
+        > + Clone
         + Send
         + 'static,
     T::Future: Send,

@@ -7,12 +7,12 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration}
 
 use futures_util::{SinkExt, Stream, StreamExt, stream};
 use gemba_runtime::{
-    changes::{Frame, Mode, Spec, Subscription},
+    changes::{Mode, Spec, Subscription},
     filter::Filter as TwinFilter,
     keyring::{Principal, Role},
 };
 use serde::Deserialize;
-use serde_json::{Value as Json, json};
+use serde_json::json;
 use tokio::sync::mpsc;
 use warp::{
     Filter, Reply as _,
@@ -37,9 +37,10 @@ const PING: Duration = Duration::from_secs(20);
 pub(super) fn filter(app: Arc<App>) -> BoxedFilter<(warp::reply::Response,)> {
     let (for_socket, for_events) = (app.clone(), app);
     let path = warp::path!("v1" / "stream").and(warp::get());
-    let socket = path.and(warp::ws()).and(warp::header::headers_cloned()).map(move |ws: warp::ws::Ws, headers: HeaderMap| {
-        open_socket(ws, &headers, for_socket.clone())
-    });
+    let socket = path
+        .and(warp::ws())
+        .and(warp::header::headers_cloned())
+        .map(move |ws: warp::ws::Ws, headers: HeaderMap| open_socket(ws, &headers, for_socket.clone()));
     let events = path
         .and(warp::header::headers_cloned())
         .and(warp::query::<Vec<(String, String)>>())
@@ -52,8 +53,14 @@ pub(super) fn filter(app: Arc<App>) -> BoxedFilter<(warp::reply::Response,)> {
 
 /// A page of another site may not use a viewer's network position.
 fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let Some(origin) = text(header::ORIGIN) else { return Ok(()) };
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
+    let Some(origin) = text(header::ORIGIN) else {
+        return Ok(());
+    };
     let host = origin.split_once("://").map(|(_, host)| host);
     if host.is_some() && host == text(header::HOST) {
         return Ok(());
@@ -66,17 +73,30 @@ fn may_follow(principal: Principal) -> Result<Principal, Problem> {
     if principal.role.is_at_least(Role::Viewer) {
         return Ok(principal);
     }
-    Err(Problem::new(StatusCode::FORBIDDEN, "auth.forbidden", "the key may only send (use one with the role viewer)"))
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "auth.forbidden",
+        "the key may only send (use one with the role viewer)",
+    ))
 }
 
 fn open_socket(ws: warp::ws::Ws, headers: &HeaderMap, app: Arc<App>) -> warp::reply::Response {
-    let offered = headers.get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let offered = headers
+        .get(header::SEC_WEBSOCKET_PROTOCOL)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let mut offered = offered.split(',').map(str::trim);
-    let token = offered.clone().find_map(|protocol| protocol.strip_prefix("bearer."));
+    let token = offered
+        .clone()
+        .find_map(|protocol| protocol.strip_prefix("bearer."));
     let principal = match (app.keyring.anyone(), token) {
         (Some(anyone), _) => Ok(anyone),
         (None, Some(token)) => app.keyring.verify(token).ok_or_else(|| {
-            Problem::new(StatusCode::UNAUTHORIZED, "auth.invalid", "the token is not known (make one with `gemba key new`)")
+            Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "auth.invalid",
+                "the token is not known (make one with `gemba key new`)",
+            )
         }),
         (None, None) => routes::principal(&app.keyring, headers),
     };
@@ -86,7 +106,10 @@ fn open_socket(ws: warp::ws::Ws, headers: &HeaderMap, app: Arc<App>) -> warp::re
         Err(problem) => return problem.response().into_response(),
     };
     let speaks = offered.any(|protocol| protocol == "gemba.v1");
-    let reply = ws.max_message_size(FRAME_MAX).max_frame_size(FRAME_MAX).on_upgrade(move |socket| converse(socket, app, principal));
+    let reply = ws
+        .max_message_size(FRAME_MAX)
+        .max_frame_size(FRAME_MAX)
+        .on_upgrade(move |socket| converse(socket, app, principal));
     if speaks {
         warp::reply::with_header(reply, header::SEC_WEBSOCKET_PROTOCOL, "gemba.v1").into_response()
     } else {
@@ -115,14 +138,36 @@ enum Said {
     Ping,
 }
 
-fn spec(filter: Option<&str>, fields: Option<Vec<String>>, mode: Option<&str>, max_rate_hz: Option<f64>, resume: Option<String>) -> Result<Spec, Problem> {
-    let filter = filter.filter(|text| !text.trim().is_empty()).map(TwinFilter::compile).transpose()?;
+fn spec(
+    id: &str,
+    filter: Option<&str>,
+    fields: Option<Vec<String>>,
+    mode: Option<&str>,
+    max_rate_hz: Option<f64>,
+    resume: Option<String>,
+) -> Result<Spec, Problem> {
+    let filter = filter
+        .filter(|text| !text.trim().is_empty())
+        .map(TwinFilter::compile)
+        .transpose()?;
     let mode = match mode {
         None | Some("latest") => Mode::Latest,
         Some("every") => Mode::Every,
-        Some(other) => return Err(Problem::invalid("stream.mode_invalid", format!("mode {other:?} is neither latest nor every"))),
+        Some(other) => {
+            return Err(Problem::invalid(
+                "stream.mode_invalid",
+                format!("mode {other:?} is neither latest nor every"),
+            ));
+        }
     };
-    Ok(Spec { filter, fields, mode, max_rate_hz, resume })
+    Ok(Spec {
+        id: id.to_owned(),
+        filter,
+        fields,
+        mode,
+        max_rate_hz,
+        resume,
+    })
 }
 
 fn error(id: Option<&str>, code: &str, detail: &str) -> String {
@@ -132,29 +177,21 @@ fn error(id: Option<&str>, code: &str, detail: &str) -> String {
     }
 }
 
-/// A frame as the contract writes it.
-fn text(id: &str, frame: Frame) -> String {
-    match frame {
-        Frame::Subscribed { twins } => json!({"type": "subscribed", "id": id, "twins": twins}),
-        Frame::Snapshot { twin, rev, value } => json!({"type": "snapshot", "id": id, "twin": twin, "rev": rev, "value": value}),
-        Frame::Live { resume } => json!({"type": "live", "id": id, "resume": resume}),
-        Frame::Change { twin, rev, at, patch } => json!({"type": "change", "id": id, "twin": twin, "rev": rev, "at": at, "patch": patch}),
-        Frame::Enter { twin } => json!({"type": "enter", "id": id, "twin": twin}),
-        Frame::Leave { twin } => json!({"type": "leave", "id": id, "twin": twin}),
-        Frame::Lost { count, reason } => json!({"type": "lost", "id": id, "count": count, "reason": reason}),
-    }
-    .to_string()
-}
-
 /// Passes a subscription's frames on until either side ends; waits while the socket is full.
 async fn pass_on(id: String, mut subscription: Subscription, out: mpsc::Sender<String>) {
     while let Some(frame) = subscription.next().await {
-        if out.send(text(&id, frame)).await.is_err() {
+        if out.send(frame.text()).await.is_err() {
             return;
         }
     }
-    // The twins can no longer be read; the client finds out by this. It may be gone already.
-    let _ = out.send(error(Some(&id), "stream.unavailable", "the twins cannot be read (subscribe again)")).await;
+    // The node stops; the client finds out by this. It may be gone already.
+    let _ = out
+        .send(error(
+            Some(&id),
+            "stream.unavailable",
+            "the subscription ended (subscribe again)",
+        ))
+        .await;
 }
 
 async fn converse(socket: WebSocket, app: Arc<App>, mut principal: Principal) {
@@ -194,12 +231,20 @@ async fn converse(socket: WebSocket, app: Arc<App>, mut principal: Principal) {
             continue;
         };
         let answer = match serde_json::from_str::<Said>(text) {
-            Err(problem) => Some(error(None, "stream.invalid", &format!("the frame is not one that is known here: {problem}"))),
+            Err(problem) => Some(error(
+                None,
+                "stream.invalid",
+                &format!("the frame is not one that is known here: {problem}"),
+            )),
             Ok(Said::Ping) => Some(json!({"type": "pong"}).to_string()),
             Ok(Said::Unsubscribe { id }) => {
                 match open.remove(&id) {
                     Some(task) => task.abort(),
-                    None => drop(out.try_send(error(Some(&id), "stream.not_subscribed", "there is no subscription of this id"))),
+                    None => drop(out.try_send(error(
+                        Some(&id),
+                        "stream.not_subscribed",
+                        "there is no subscription of this id",
+                    ))),
                 }
                 None
             }
@@ -208,24 +253,51 @@ async fn converse(socket: WebSocket, app: Arc<App>, mut principal: Principal) {
                     principal = new;
                     None
                 }
-                _ => Some(error(None, "auth.invalid", "the token is not known, or of another tenant")),
+                _ => Some(error(
+                    None,
+                    "auth.invalid",
+                    "the token is not known, or of another tenant",
+                )),
             },
-            Ok(Said::Subscribe { id, filter, fields, mode, max_rate_hz, resume }) => {
+            Ok(Said::Subscribe {
+                id,
+                filter,
+                fields,
+                mode,
+                max_rate_hz,
+                resume,
+            }) => {
                 open.retain(|_, task| !task.is_finished());
                 let refused = if id.is_empty() || id.len() > 128 {
                     Some(("stream.id_invalid", "id has to have 1 to 128 characters"))
                 } else if open.contains_key(&id) {
-                    Some(("stream.id_taken", "a subscription of this id is open (unsubscribe it first)"))
+                    Some((
+                        "stream.id_taken",
+                        "a subscription of this id is open (unsubscribe it first)",
+                    ))
                 } else if open.len() >= SUBSCRIPTIONS_MAX {
-                    Some(("stream.too_many", "64 subscriptions are open on this connection (close some)"))
+                    Some((
+                        "stream.too_many",
+                        "64 subscriptions are open on this connection (close some)",
+                    ))
                 } else {
                     None
                 };
                 match refused {
                     Some((code, detail)) => Some(error(Some(&id), code, detail)),
                     None => {
-                        let opened = spec(filter.as_deref(), fields, mode.as_deref(), max_rate_hz, resume).and_then(|spec| {
-                            let refused = |error: gemba_runtime::changes::SubscribeError| Problem::invalid(error.code, error.detail);
+                        let opened = spec(
+                            &id,
+                            filter.as_deref(),
+                            fields,
+                            mode.as_deref(),
+                            max_rate_hz,
+                            resume,
+                        )
+                        .and_then(|spec| {
+                            let refused = |error: gemba_runtime::changes::SubscribeError| {
+                                Problem::invalid(error.code, error.detail)
+                            };
                             app.node.hub().subscribe(&principal.tenant, spec).map_err(refused)
                         });
                         match opened {
@@ -251,33 +323,72 @@ async fn converse(socket: WebSocket, app: Arc<App>, mut principal: Principal) {
     let _ = sending.await;
 }
 
-fn open_events(headers: &HeaderMap, query: &[(String, String)], app: &Arc<App>) -> Result<warp::reply::Response, Problem> {
-    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains("text/event-stream"));
+fn open_events(
+    headers: &HeaderMap,
+    query: &[(String, String)],
+    app: &Arc<App>,
+) -> Result<warp::reply::Response, Problem> {
+    let accepts = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/event-stream"));
     if !accepts {
         let detail = "open a WebSocket here, or send Accept: text/event-stream";
-        return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "stream.protocol", detail));
+        return Err(Problem::new(
+            StatusCode::NOT_ACCEPTABLE,
+            "stream.protocol",
+            detail,
+        ));
     }
     check_origin(headers)?;
     let principal = may_follow(routes::principal(&app.keyring, headers)?)?;
-    let value = |name: &str| query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-    let fields = value("fields").map(|fields| fields.split(',').map(|field| field.trim().to_owned()).collect());
-    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).or(value("resume"));
+    let value = |name: &str| {
+        query
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    };
+    let fields =
+        value("fields").map(|fields| fields.split(',').map(|field| field.trim().to_owned()).collect());
+    let last = headers
+        .get("last-event-id")
+        .and_then(|value| value.to_str().ok())
+        .or(value("resume"));
     let rate = match value("max_rate_hz") {
         None => None,
-        Some(text) => Some(text.parse().map_err(|_| Problem::invalid("query.invalid", format!("max_rate_hz={text:?} is not a number")))?),
+        Some(text) => Some(text.parse().map_err(|_| {
+            Problem::invalid("query.invalid", format!("max_rate_hz={text:?} is not a number"))
+        })?),
     };
-    let spec = spec(value("filter"), fields, value("mode"), rate, last.map(str::to_owned))?;
-    let subscription = app.node.hub().subscribe(&principal.tenant, spec).map_err(|error| Problem::invalid(error.code, error.detail))?;
-    Ok(warp::sse::reply(warp::sse::keep_alive().interval(PING).stream(events(subscription))).into_response())
+    let spec = spec(
+        "sse",
+        value("filter"),
+        fields,
+        value("mode"),
+        rate,
+        last.map(str::to_owned),
+    )?;
+    let subscription = app
+        .node
+        .hub()
+        .subscribe(&principal.tenant, spec)
+        .map_err(|error| Problem::invalid(error.code, error.detail))?;
+    Ok(warp::sse::reply(
+        warp::sse::keep_alive()
+            .interval(PING)
+            .stream(events(subscription)),
+    )
+    .into_response())
 }
 
 /// The frames as events; the id of `live` resumes.
 fn events(subscription: Subscription) -> impl Stream<Item = Result<warp::sse::Event, Infallible>> + Send {
     stream::unfold(subscription, |mut subscription| async move {
         let frame = subscription.next().await?;
-        let id = if let Frame::Live { resume } = &frame { Some(resume.clone()) } else { None };
-        let json: Json = serde_json::from_str(&text("sse", frame)).unwrap_or_default();
-        let mut event = warp::sse::Event::default().event(json["type"].as_str().unwrap_or("message")).data(json.to_string());
+        let mut event = warp::sse::Event::default()
+            .event(frame.kind().as_str())
+            .data(frame.text());
+        let id = frame.resume().map(str::to_owned);
         if let Some(id) = id {
             event = event.id(id);
         }

@@ -33,11 +33,19 @@ fn twin_id(call: &Call) -> Result<TwinId, Problem> {
 }
 
 fn time(call: &Call, name: &str) -> Result<Option<Timestamp>, Problem> {
-    let Some(text) = call.query(name) else { return Ok(None) };
+    let Some(text) = call.query(name) else {
+        return Ok(None);
+    };
     // Grafana's macros give milliseconds since 1970.
-    let parsed = text.parse().ok().or_else(|| Timestamp::checked_from_ms(text.parse().ok()?));
+    let parsed = text
+        .parse()
+        .ok()
+        .or_else(|| Timestamp::checked_from_ms(text.parse().ok()?));
     parsed.map(Some).ok_or_else(|| {
-        Problem::invalid("query.invalid", format!("{name}={text:?} is not a time (use RFC 3339 or milliseconds since 1970)"))
+        Problem::invalid(
+            "query.invalid",
+            format!("{name}={text:?} is not a time (use RFC 3339 or milliseconds since 1970)"),
+        )
     })
 }
 
@@ -52,7 +60,10 @@ pub(super) async fn get(call: &Call) -> Result<Reply, Problem> {
     let id = twin_id(call)?;
     let node = &call.app.node;
     if let Some(at) = time(call, "at")? {
-        let twin = node.twin_at(&id, at).await?.ok_or_else(|| Problem::not_found(&format!("{id} at {at}")))?;
+        let twin = node
+            .twin_at(&id, at)
+            .await?
+            .ok_or_else(|| Problem::not_found(&format!("{id} at {at}")))?;
         return Ok(routes::json(StatusCode::OK, view(&twin, at)));
     }
     node.recovered(&id).await;
@@ -60,7 +71,11 @@ pub(super) async fn get(call: &Call) -> Result<Reply, Problem> {
     let now = clock::now();
     let found = node.twins().with(&id, |twin| {
         let tag = format!("\"rev:{}\"", twin.rev());
-        let same = known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag || known.trim() == "*"));
+        let same = known.is_some_and(|known| {
+            known
+                .split(',')
+                .any(|known| known.trim() == tag || known.trim() == "*")
+        });
         (tag, if same { None } else { Some(view(twin, now)) })
     })?;
     let (tag, body) = found.ok_or_else(|| Problem::not_found(&id.to_string()))?;
@@ -77,11 +92,17 @@ pub(super) async fn get(call: &Call) -> Result<Reply, Problem> {
 pub(super) async fn list(call: &Call) -> Result<Reply, Problem> {
     let kind = call.query("kind").map(Kind::parse).transpose();
     let kind = kind.map_err(|error| Problem::invalid("twin.kind_invalid", error.to_string()))?;
-    let fields: Option<Vec<String>> = call.query("fields").map(|fields| fields.split(',').map(|field| field.trim().to_owned()).collect());
+    let fields: Option<Vec<String>> = call
+        .query("fields")
+        .map(|fields| fields.split(',').map(|field| field.trim().to_owned()).collect());
     let query = Query {
         tenant: call.principal.tenant.clone(),
         kind,
-        filter: call.query("filter").filter(|text| !text.trim().is_empty()).map(Filter::compile).transpose()?,
+        filter: call
+            .query("filter")
+            .filter(|text| !text.trim().is_empty())
+            .map(Filter::compile)
+            .transpose()?,
         sort: call.query("sort").map(str::to_owned),
         limit: call.number("limit", 100, 1_000)?,
         cursor: call.query("cursor").map(str::to_owned),
@@ -119,23 +140,45 @@ fn project(whole: &Json, fields: &[String]) -> Json {
 pub(super) async fn set_attributes(call: &Call) -> Result<Reply, Problem> {
     let id = twin_id(call)?;
     let patch: Json = serde_json::from_slice(&call.body).map_err(|error| {
-        Problem::invalid("json.malformed", format!("the body is not JSON: {error} (send a merge patch, e.g. {{\"name\":\"Mazak 07\"}})"))
+        Problem::invalid(
+            "json.malformed",
+            format!("the body is not JSON: {error} (send a merge patch, e.g. {{\"name\":\"Mazak 07\"}})"),
+        )
     })?;
     if !patch.is_object() {
-        return Err(Problem::invalid("attributes.not_object", "the body is not a JSON object (send a merge patch)"));
+        return Err(Problem::invalid(
+            "attributes.not_object",
+            "the body is not a JSON object (send a merge patch)",
+        ));
     }
     if call.body.len() > 16_384 {
         let detail = "the attributes take more than 16 KiB (keep documents elsewhere and link them)";
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "attributes.too_large", detail));
+        return Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "attributes.too_large",
+            detail,
+        ));
     }
     let if_rev = match call.header(header::IF_MATCH) {
         None | Some("*") => None,
         Some(tag) => {
-            let rev = tag.trim().trim_matches('"').strip_prefix("rev:").and_then(|rev| rev.parse().ok());
-            Some(rev.ok_or_else(|| Problem::invalid("query.invalid", "If-Match is not an ETag of a twin, e.g. \"rev:812\""))?)
+            let rev = tag
+                .trim()
+                .trim_matches('"')
+                .strip_prefix("rev:")
+                .and_then(|rev| rev.parse().ok());
+            Some(rev.ok_or_else(|| {
+                Problem::invalid(
+                    "query.invalid",
+                    "If-Match is not an ETag of a twin, e.g. \"rev:812\"",
+                )
+            })?)
         }
     };
-    call.app.node.set_attributes(&id, &patch.to_string(), &call.principal.name, if_rev).await?;
+    call.app
+        .node
+        .set_attributes(&id, &patch.to_string(), &call.principal.name, if_rev)
+        .await?;
     get(call).await
 }
 
@@ -144,7 +187,10 @@ pub(super) async fn history(call: &Call) -> Result<Reply, Problem> {
     let step = match call.query("step").unwrap_or("1m") {
         "raw" => Step::Raw,
         text => Step::Level(Level::parse(text).ok_or_else(|| {
-            Problem::invalid("query.invalid", format!("step={text:?} is none of 1m, 5m, 1h, 1d, raw"))
+            Problem::invalid(
+                "query.invalid",
+                format!("step={text:?} is none of 1m, 5m, 1h, 1d, raw"),
+            )
         })?),
     };
     let now = clock::now();
@@ -166,7 +212,10 @@ pub(super) async fn history(call: &Call) -> Result<Reply, Problem> {
     let mut points = call.app.node.history(&id, from, to, step, one).await?;
     points.retain(|point| metrics.is_empty() || metrics.contains(&&*point.metric));
     if points.len() > POINTS_MAX {
-        let detail = format!("the answer has {} points (at most {POINTS_MAX}; ask for a shorter time or a wider step)", points.len());
+        let detail = format!(
+            "the answer has {} points (at most {POINTS_MAX}; ask for a shorter time or a wider step)",
+            points.len()
+        );
         return Err(Problem::invalid("history.too_long", detail));
     }
     ok(&points.iter().map(point).collect::<Vec<_>>())
@@ -198,7 +247,12 @@ fn point(point: &HistoryPoint) -> Json {
     if stats.count > 0
         && let Json::Object(object) = &mut json
     {
-        for (name, value) in [("min", stats.min), ("max", stats.max), ("first", stats.first), ("last", stats.last)] {
+        for (name, value) in [
+            ("min", stats.min),
+            ("max", stats.max),
+            ("first", stats.first),
+            ("last", stats.last),
+        ] {
             object.insert(name.to_owned(), json!(value));
         }
     }
@@ -208,16 +262,28 @@ fn point(point: &HistoryPoint) -> Json {
 pub(super) async fn events(call: &Call) -> Result<Reply, Problem> {
     let id = twin_id(call)?;
     let after = call.query("after").or(call.query("cursor")).unwrap_or("0");
-    let after = after.parse().map_err(|_| Problem::invalid("query.invalid", format!("after={after:?} is not a seq")))?;
+    let after = after
+        .parse()
+        .map_err(|_| Problem::invalid("query.invalid", format!("after={after:?} is not a seq")))?;
     exists(call, &id).await?;
-    let page = call.app.node.events(&id, after, call.number("limit", 100, 1_000)?).await?;
-    let items: Vec<Json> = page.items.iter().map(|(seq, event)| event_json(*seq, event)).collect();
+    let page = call
+        .app
+        .node
+        .events(&id, after, call.number("limit", 100, 1_000)?)
+        .await?;
+    let items: Vec<Json> = page
+        .items
+        .iter()
+        .map(|(seq, event)| event_json(*seq, event))
+        .collect();
     ok(&json!({"items": items, "cursor": page.next.map(|seq| seq.to_string())}))
 }
 
 fn event_json(seq: u64, event: &Event) -> Json {
     let mut json = json!({"seq": seq, "at": event.at, "received_at": event.received_at});
-    let Json::Object(object) = &mut json else { return json };
+    let Json::Object(object) = &mut json else {
+        return json;
+    };
     if !event.source.is_empty() {
         object.insert("source".into(), json!(event.source));
     }
@@ -226,8 +292,15 @@ fn event_json(seq: u64, event: &Event) -> Json {
     }
     let (kind, content) = match &event.body {
         Body::Reading(reading) => {
-            let metrics: Map<String, Json> = reading.metrics.iter().map(|(name, value)| (name.to_string(), value_json(value))).collect();
-            ("reading", json!({"sensor_id": reading.sensor_id, "metrics": metrics, "quality_score": reading.quality_score}))
+            let metrics: Map<String, Json> = reading
+                .metrics
+                .iter()
+                .map(|(name, value)| (name.to_string(), value_json(value)))
+                .collect();
+            (
+                "reading",
+                json!({"sensor_id": reading.sensor_id, "metrics": metrics, "quality_score": reading.quality_score}),
+            )
         }
         Body::Scan(scan) => (
             "scan",
@@ -237,15 +310,26 @@ fn event_json(seq: u64, event: &Event) -> Json {
             let patch: Json = serde_json::from_str(&set.patch).unwrap_or_default();
             ("attributes_set", json!({"patch": patch, "by": set.by}))
         }
-        Body::Configured(config) => ("configured", json!({"model_version": config.model_version, "removed": config.removed})),
+        Body::Configured(config) => (
+            "configured",
+            json!({"model_version": config.model_version, "removed": config.removed}),
+        ),
         Body::Ticked => ("ticked", json!({})),
-        Body::Told(TwinMessage::JobEntered { job, entered_at, .. }) => ("job_entered", json!({"job": job, "entered_at": entered_at})),
-        Body::Told(TwinMessage::JobLeft { job, entered_at, left_at }) => {
-            ("job_left", json!({"job": job, "entered_at": entered_at, "left_at": left_at}))
+        Body::Told(TwinMessage::JobEntered { job, entered_at, .. }) => {
+            ("job_entered", json!({"job": job, "entered_at": entered_at}))
         }
-        Body::Told(TwinMessage::JobDwellCorrected { job, by_ms }) => {
-            ("job_dwell_corrected", json!({"job": job, "by_s": *by_ms as f64 / 1_000.0}))
-        }
+        Body::Told(TwinMessage::JobLeft {
+            job,
+            entered_at,
+            left_at,
+        }) => (
+            "job_left",
+            json!({"job": job, "entered_at": entered_at, "left_at": left_at}),
+        ),
+        Body::Told(TwinMessage::JobDwellCorrected { job, by_ms }) => (
+            "job_dwell_corrected",
+            json!({"job": job, "by_s": *by_ms as f64 / 1_000.0}),
+        ),
     };
     object.insert("type".into(), json!(kind));
     object.insert(kind.to_owned(), content);
@@ -259,4 +343,3 @@ fn value_json(value: &Value) -> Json {
         Value::Bool(yes) => json!(yes),
     }
 }
-

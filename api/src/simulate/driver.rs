@@ -41,7 +41,11 @@ impl Driver {
     /// A driver without connections yet.
     #[must_use]
     pub fn new(settings: DriverSettings) -> Self {
-        Self { settings, devices: HashMap::new(), published: 0 }
+        Self {
+            settings,
+            devices: HashMap::new(),
+            published: 0,
+        }
     }
 
     /// Lets the plant's time pass and publishes, until `shutdown` turns true or its seconds are over; answers the
@@ -52,12 +56,18 @@ impl Driver {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // Faster than real time, the plant's past is played, so that no message lies in the future.
         let start = match self.settings.seconds {
-            Some(seconds) if self.settings.speed > 1.0 => clock::now().plus_ms(-1_000 * i64::try_from(seconds).unwrap_or(0)),
+            Some(seconds) if self.settings.speed > 1.0 => {
+                clock::now().plus_ms(-1_000 * i64::try_from(seconds).unwrap_or(0))
+            }
             _ if self.settings.speed > 1.0 => clock::now().plus_ms(-86_400_000),
             _ => clock::now(),
         };
         for second in 0_i64.. {
-            if self.settings.seconds.is_some_and(|seconds| second >= i64::try_from(seconds).unwrap_or(i64::MAX)) {
+            if self
+                .settings
+                .seconds
+                .is_some_and(|seconds| second >= i64::try_from(seconds).unwrap_or(i64::MAX))
+            {
                 break;
             }
             tokio::select! {
@@ -65,7 +75,11 @@ impl Driver {
                 // An error means that the sender is gone, which ends us too.
                 _ = shutdown.wait_for(|stop| *stop) => break,
             }
-            let now = if self.settings.speed > 1.0 { start.plus_ms(1_000 * second).min(clock::now()) } else { clock::now() };
+            let now = if self.settings.speed > 1.0 {
+                start.plus_ms(1_000 * second).min(clock::now())
+            } else {
+                clock::now()
+            };
             self.publish(&mut plant, now).await;
         }
         self.finish().await
@@ -75,7 +89,11 @@ impl Driver {
         for publication in plant.step(now) {
             let topic = format!("gemba/v1/{}/{}", self.settings.tenant, publication.topic);
             let client = self.device(&publication.device);
-            if client.publish(topic, QoS::AtLeastOnce, false, publication.payload).await.is_ok() {
+            if client
+                .publish(topic, QoS::AtLeastOnce, false, publication.payload)
+                .await
+                .is_ok()
+            {
                 self.published += 1;
             }
         }
@@ -86,7 +104,8 @@ impl Driver {
         self.devices
             .entry(name.to_owned())
             .or_insert_with(|| {
-                let mut options = MqttOptions::new(format!("sim-{name}"), settings.host.clone(), settings.port);
+                let mut options =
+                    MqttOptions::new(format!("sim-{name}"), settings.host.clone(), settings.port);
                 options.set_keep_alive(Duration::from_secs(30));
                 options.set_clean_session(false);
                 if let Some((user, password)) = &settings.login {

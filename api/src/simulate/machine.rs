@@ -46,7 +46,11 @@ impl SimulatedMachine {
             name: format!("{name} {:02}", number + 1),
             cell,
             ideal_cycle_ms,
-            state: if random.chance(0.8) { State::Producing } else { State::Idle },
+            state: if random.chance(0.8) {
+                State::Producing
+            } else {
+                State::Idle
+            },
             until: None,
             cycle_left_ms: 0,
             cycles: 0,
@@ -63,7 +67,10 @@ impl SimulatedMachine {
     }
 
     pub(super) fn step(&mut self, now: Timestamp, random: &mut Random) {
-        let ms = self.last.map_or(1_000, |last| now.ms_since(last)).clamp(0, 60_000);
+        let ms = self
+            .last
+            .map_or(1_000, |last| now.ms_since(last))
+            .clamp(0, 60_000);
         self.last = Some(now);
         if self.until.is_none_or(|until| now >= until) {
             self.change(now, random);

@@ -62,32 +62,62 @@ impl Plant {
     pub fn new(machines: usize, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let cells = machines.div_ceil(CELL).max(1);
-        let machines = (0..machines).map(|number| SimulatedMachine::new(number, number / CELL, &mut random)).collect();
-        let air = (0..cells).map(|cell| Air { cell, co2: 480.0, pm25: 9.0 }).collect();
-        Self { random, machines, cells, air, jobs: Vec::new(), jobs_made: 0, messages: 0, seed, minute: None }
+        let machines = (0..machines)
+            .map(|number| SimulatedMachine::new(number, number / CELL, &mut random))
+            .collect();
+        let air = (0..cells)
+            .map(|cell| Air {
+                cell,
+                co2: 480.0,
+                pm25: 9.0,
+            })
+            .collect();
+        Self {
+            random,
+            machines,
+            cells,
+            air,
+            jobs: Vec::new(),
+            jobs_made: 0,
+            messages: 0,
+            seed,
+            minute: None,
+        }
     }
 
     /// The plant model that fits it, as YAML.
     #[must_use]
     pub fn model_text(&self) -> String {
-        let mut text = String::from("version: 1\nsite: {id: demo-plant, name: Demo plant, timezone: Europe/Helsinki}\nlocations:\n");
+        let mut text = String::from(
+            "version: 1\nsite: {id: demo-plant, name: Demo plant, timezone: Europe/Helsinki}\nlocations:\n",
+        );
         text.push_str("  - {id: goods-in, name: Goods in, type: cell}\n  - {id: shipping, name: Shipping, type: cell, exit: true}\n");
         for cell in 1..=self.cells {
-            text.push_str(&format!("  - {{id: cell-{cell}, name: Cell {cell}, type: cell}}\n"));
+            text.push_str(&format!(
+                "  - {{id: cell-{cell}, name: Cell {cell}, type: cell}}\n"
+            ));
         }
         text.push_str("machines:\n");
         for machine in &self.machines {
             text.push_str(&format!(
                 "  - {{id: {}, name: {}, location: cell-{}, ideal_cycle: {}ms, stale_after: 30s}}\n",
-                machine.id, machine.name, machine.cell + 1, machine.ideal_cycle_ms
+                machine.id,
+                machine.name,
+                machine.cell + 1,
+                machine.ideal_cycle_ms
             ));
         }
         text.push_str("sensors:\n");
         for machine in &self.machines {
-            text.push_str(&format!("  - {{id: meter-{0}, feeds: machine/{0}, type: ENERGY}}\n", machine.id));
+            text.push_str(&format!(
+                "  - {{id: meter-{0}, feeds: machine/{0}, type: ENERGY}}\n",
+                machine.id
+            ));
         }
         for cell in 1..=self.cells {
-            text.push_str(&format!("  - {{id: air-{cell}, feeds: location/cell-{cell}, type: AIR_QUALITY}}\n"));
+            text.push_str(&format!(
+                "  - {{id: air-{cell}, feeds: location/cell-{cell}, type: AIR_QUALITY}}\n"
+            ));
         }
         text
     }
@@ -128,7 +158,14 @@ impl Plant {
         format!("sim-{:x}-{:x}", self.seed, self.messages)
     }
 
-    fn reading(&mut self, sensor: &str, kind: &str, cell: Option<usize>, now: Timestamp, metrics: serde_json::Value) -> Publication {
+    fn reading(
+        &mut self,
+        sensor: &str,
+        kind: &str,
+        cell: Option<usize>,
+        now: Timestamp,
+        metrics: serde_json::Value,
+    ) -> Publication {
         let payload = json!({
             "sensor_id": sensor,
             "sensor_type": kind,
@@ -138,18 +175,28 @@ impl Plant {
             "metrics": metrics,
             "quality_score": 1.0,
         });
-        Publication { device: sensor.to_owned(), topic: format!("readings/{sensor}"), payload: payload.to_string() }
+        Publication {
+            device: sensor.to_owned(),
+            topic: format!("readings/{sensor}"),
+            payload: payload.to_string(),
+        }
     }
 
     fn step_air(&mut self, now: Timestamp, out: &mut Vec<Publication>) {
         for number in 0..self.air.len() {
-            let busy = self.machines.iter().filter(|machine| machine.cell == number && machine.is_running()).count() as f64;
+            let busy = self
+                .machines
+                .iter()
+                .filter(|machine| machine.cell == number && machine.is_running())
+                .count() as f64;
             let (drift, dust) = (self.random.between(-25.0, 25.0), self.random.between(-1.5, 1.5));
             let spike = self.random.chance(0.01);
             let air = &mut self.air[number];
             // Rises with the people who work there, falls by the ventilation; a door now and then lets dust in.
             air.co2 = (air.co2 + 0.15 * (520.0 + 190.0 * busy - air.co2) + drift).clamp(400.0, 3_000.0);
-            air.pm25 = (air.pm25 + 0.2 * (7.0 + 2.0 * busy - air.pm25) + dust + if spike { 45.0 } else { 0.0 }).clamp(1.0, 300.0);
+            air.pm25 =
+                (air.pm25 + 0.2 * (7.0 + 2.0 * busy - air.pm25) + dust + if spike { 45.0 } else { 0.0 })
+                    .clamp(1.0, 300.0);
             let (co2, pm25, cell) = (air.co2, air.pm25, air.cell);
             let metrics = json!({
                 "co2_ppm": co2.round(), "pm25_ugm3": round(pm25, 1), "pm10_ugm3": round(1.6 * pm25, 1),
@@ -179,13 +226,21 @@ impl Plant {
             }
             // Every tenth job goes back a step: rework. The second cell is the slow one.
             let back = self.jobs[number].stop > 1 && self.random.chance(0.1);
-            let stop = if back { self.jobs[number].stop - 1 } else { self.jobs[number].stop + 1 };
+            let stop = if back {
+                self.jobs[number].stop - 1
+            } else {
+                self.jobs[number].stop + 1
+            };
             let stay_s = self.random.between(10.0, 60.0) * if stop == 2 { 3.0 } else { 1.0 };
             let job = &mut self.jobs[number];
             job.stop = stop;
             job.leaves_at = now.plus_ms((stay_s * 1_000.0) as i64);
             let (id, product) = (job.id.clone(), job.product);
-            let location = if stop > self.cells { "shipping".to_owned() } else { format!("cell-{stop}") };
+            let location = if stop > self.cells {
+                "shipping".to_owned()
+            } else {
+                format!("cell-{stop}")
+            };
             out.push(self.scan(&id, product, &location, now));
         }
         let cells = self.cells;
@@ -198,7 +253,11 @@ impl Plant {
             "job_id": job, "location": location, "product_id": product, "operator_id": format!("op-{operator}"),
             "scan_timestamp": now, "message_id": format!("{}-{}", self.id(), now.ms()),
         });
-        Publication { device: format!("gate-{location}"), topic: format!("scans/gate-{location}"), payload: payload.to_string() }
+        Publication {
+            device: format!("gate-{location}"),
+            topic: format!("scans/gate-{location}"),
+            payload: payload.to_string(),
+        }
     }
 }
 
@@ -214,7 +273,9 @@ mod tests {
     fn hour(seed: u64) -> Vec<Publication> {
         let mut plant = Plant::new(6, seed);
         let start = Timestamp::from_ms(1_764_144_000_000);
-        (0..3_600).flat_map(|second| plant.step(start.plus_ms(second * 1_000))).collect()
+        (0..3_600)
+            .flat_map(|second| plant.step(start.plus_ms(second * 1_000)))
+            .collect()
     }
 
     #[test]
@@ -226,11 +287,18 @@ mod tests {
     #[test]
     fn an_hour_of_the_plant_is_believable() {
         let hour = hour(7);
-        let count = |prefix: &str| hour.iter().filter(|publication| publication.topic.starts_with(prefix)).count();
+        let count = |prefix: &str| {
+            hour.iter()
+                .filter(|publication| publication.topic.starts_with(prefix))
+                .count()
+        };
         assert_eq!(count("readings/air-1"), 60);
         assert!(count("scans/gate-shipping") > 5, "jobs are finished");
         for state in ["producing", "setup", "idle", "stopped"] {
-            assert!(hour.iter().any(|publication| publication.payload.contains(state)), "{state} is seen");
+            assert!(
+                hour.iter().any(|publication| publication.payload.contains(state)),
+                "{state} is seen"
+            );
         }
         assert_eq!(count("readings/meter-"), 6 * 240);
     }

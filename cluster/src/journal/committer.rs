@@ -26,8 +26,16 @@ type Answer = mpsc::SyncSender<Result<(), AppendError>>;
 
 pub(super) enum Job {
     Append(Append),
-    Truncate { shard: ShardId, after: Seq, done: Answer },
-    Purge { shard: ShardId, up_to: Seq, done: Answer },
+    Truncate {
+        shard: ShardId,
+        after: Seq,
+        done: Answer,
+    },
+    Purge {
+        shard: ShardId,
+        up_to: Seq,
+        done: Answer,
+    },
 }
 
 #[derive(Default)]
@@ -48,9 +56,19 @@ impl Committer {
     pub(super) fn start(journal: Arc<Shared>) -> io::Result<Self> {
         let shared = Arc::new((Mutex::new(Queue::default()), Condvar::new()));
         let limit = journal.options.queue_bytes;
-        let mut writer = Writer { journal, queue: shared.clone(), purged: BTreeMap::new() };
-        let thread = Builder::new().name("gemba-journal".into()).spawn(move || writer.run())?;
-        Ok(Self { shared, limit, thread: Mutex::new(Some(thread)) })
+        let mut writer = Writer {
+            journal,
+            queue: shared.clone(),
+            purged: BTreeMap::new(),
+        };
+        let thread = Builder::new()
+            .name("gemba-journal".into())
+            .spawn(move || writer.run())?;
+        Ok(Self {
+            shared,
+            limit,
+            thread: Mutex::new(Some(thread)),
+        })
     }
 
     pub(super) fn queue(&self, job: Job) -> Result<(), AppendRefused> {
@@ -72,11 +90,16 @@ impl Committer {
     pub(super) fn wait_for(&self, job: impl FnOnce(Answer) -> Job) -> Result<(), AppendError> {
         let (answer, done) = mpsc::sync_channel(1);
         self.queue(job(answer))?;
-        done.recv().unwrap_or(Err(AppendError::Refused(AppendRefused::Closed)))
+        done.recv()
+            .unwrap_or(Err(AppendError::Refused(AppendRefused::Closed)))
     }
 
     pub(super) fn close(&self) {
-        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.shared
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .closed = true;
         self.shared.1.notify_one();
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // A panic of the thread has been printed; there is nothing left to save here.
@@ -162,7 +185,11 @@ impl Writer {
     }
 
     fn active(&self) -> Arc<Segment> {
-        let segments = self.journal.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let segments = self
+            .journal
+            .segments
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         // `open` makes the first segment, and purging leaves the last.
         segments[segments.len() - 1].clone()
     }
@@ -203,14 +230,31 @@ impl Writer {
     fn admit(&self, appends: Vec<Append>) -> Vec<Written> {
         let mut ends: BTreeMap<u16, Extent> = BTreeMap::new();
         let mut written = Vec::with_capacity(appends.len());
-        for Append { shard, epoch, first, body, done } in appends {
-            let end = ends.entry(shard.get()).or_insert_with(|| self.journal.extent(shard));
+        for Append {
+            shard,
+            epoch,
+            first,
+            body,
+            done,
+        } in appends
+        {
+            let end = ends
+                .entry(shard.get())
+                .or_insert_with(|| self.journal.extent(shard));
             if epoch.get() < end.epoch {
-                done(Err(AppendError::StaleEpoch { shard, epoch: epoch.get(), current: end.epoch }));
+                done(Err(AppendError::StaleEpoch {
+                    shard,
+                    epoch: epoch.get(),
+                    current: end.epoch,
+                }));
                 continue;
             }
             if first.get() != end.last + 1 || body.count() == 0 {
-                done(Err(AppendError::Gap { shard, first, last: Seq::new(end.last) }));
+                done(Err(AppendError::Gap {
+                    shard,
+                    first,
+                    last: Seq::new(end.last),
+                }));
                 continue;
             }
             end.last = first.get() + u64::from(body.count()) - 1;
@@ -220,7 +264,14 @@ impl Writer {
             }
             let (records, extent) = (body.count(), *end);
             let key = (u32::from(shard.get()), first.get());
-            written.push(Written { append_done: done, key, bytes: body.seal(shard, first, epoch), shard, extent, records });
+            written.push(Written {
+                append_done: done,
+                key,
+                bytes: body.seal(shard, first, epoch),
+                shard,
+                extent,
+                records,
+            });
         }
         written
     }
@@ -229,12 +280,17 @@ impl Writer {
         for item in &written {
             active.set_extent(item.shard.get(), item.key.1, item.extent.last, item.extent.epoch);
         }
-        self.journal.set_extents(written.iter().map(|item| (item.shard.get(), item.extent)));
+        self.journal
+            .set_extents(written.iter().map(|item| (item.shard.get(), item.extent)));
         metrics::counter!(names::FRAMES).increment(written.len() as u64);
-        metrics::counter!(names::APPENDED_BYTES).increment(written.iter().map(|item| item.bytes.len() as u64).sum());
-        metrics::counter!(names::APPENDED_RECORDS).increment(written.iter().map(|item| u64::from(item.records)).sum());
+        metrics::counter!(names::APPENDED_BYTES)
+            .increment(written.iter().map(|item| item.bytes.len() as u64).sum());
+        metrics::counter!(names::APPENDED_RECORDS)
+            .increment(written.iter().map(|item| u64::from(item.records)).sum());
         for item in written {
-            (item.append_done)(Ok(Committed { last: Seq::new(item.extent.last) }));
+            (item.append_done)(Ok(Committed {
+                last: Seq::new(item.extent.last),
+            }));
         }
     }
 
@@ -250,11 +306,18 @@ impl Writer {
             let found = active.with(|database| {
                 let read = redb::ReadableDatabase::begin_read(database)?;
                 let frames = read.open_table(FRAMES)?;
-                Ok(frames.get(item.key)?.is_some_and(|value| value.value() == item.bytes.as_slice()))
+                Ok(frames
+                    .get(item.key)?
+                    .is_some_and(|value| value.value() == item.bytes.as_slice()))
             });
-            let storage = || AppendError::Storage { shard: item.shard, detail: detail.clone() };
+            let storage = || AppendError::Storage {
+                shard: item.shard,
+                detail: detail.clone(),
+            };
             (item.append_done)(match found {
-                Ok(true) => Ok(Committed { last: Seq::new(item.extent.last) }),
+                Ok(true) => Ok(Committed {
+                    last: Seq::new(item.extent.last),
+                }),
                 Ok(false) | Err(_) => Err(storage()),
             });
         }
@@ -266,10 +329,19 @@ impl Writer {
         if active.bytes() < self.journal.options.segment_bytes {
             return;
         }
-        let bases = self.journal.extents.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let bases = self
+            .journal
+            .extents
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         match Segment::create(&self.journal.options, active.number() + 1, &bases) {
             Ok(segment) => {
-                let mut segments = self.journal.segments.write().unwrap_or_else(PoisonError::into_inner);
+                let mut segments = self
+                    .journal
+                    .segments
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner);
                 segments.push(segment);
                 metrics::gauge!(names::SEGMENTS).set(segments.len() as f64);
             }
@@ -283,14 +355,20 @@ impl Writer {
 
     fn truncate(&self, shard: ShardId, after: Seq) -> Result<(), AppendError> {
         let number = u32::from(shard.get());
-        let storage = |detail: String| AppendError::Storage { shard, detail: detail.into() };
+        let storage = |detail: String| AppendError::Storage {
+            shard,
+            detail: detail.into(),
+        };
         for segment in self.journal.segments().iter().rev() {
             let result = segment.with(|database| {
                 let write = begin(database)?;
                 {
                     let mut frames = write.open_table(FRAMES)?;
                     frames.retain_in((number, after.get() + 1)..=(number, u64::MAX), |_, _| false)?;
-                    let before = frames.range((number, 0)..=(number, after.get()))?.next_back().transpose()?;
+                    let before = frames
+                        .range((number, 0)..=(number, after.get()))?
+                        .next_back()
+                        .transpose()?;
                     let spanning = before.map(|(key, value)| (key.value(), value.value().to_vec()));
                     if let Some((key, bytes)) = spanning
                         && let Ok(frame) = Frame::decode(bytes)
@@ -309,7 +387,9 @@ impl Writer {
                 reopened.map_err(|error| storage(error.to_string()))?;
                 return Err(storage(error.to_string()));
             }
-            segment.reopen(&self.journal.options).map_err(|error| storage(error.to_string()))?;
+            segment
+                .reopen(&self.journal.options)
+                .map_err(|error| storage(error.to_string()))?;
         }
         self.journal.read_extents();
         Ok(())
@@ -320,23 +400,35 @@ impl Writer {
         *purged = up_to.get().max(*purged);
         loop {
             let segments = self.journal.segments();
-            let [oldest, _, ..] = &*segments else { return Ok(()) };
+            let [oldest, _, ..] = &*segments else {
+                return Ok(());
+            };
             let needed = oldest.extents().iter().any(|(shard, extent)| {
                 extent.first > 0 && extent.last > self.purged.get(shard).copied().unwrap_or_default()
             });
             if needed {
                 return Ok(());
             }
-            self.journal.segments.write().unwrap_or_else(PoisonError::into_inner).remove(0);
+            self.journal
+                .segments
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(0);
             self.journal.read_extents();
             let removed = self.journal.options.files.remove(oldest.number());
-            removed.map_err(|error| AppendError::Storage { shard, detail: error.to_string().into() })?;
+            removed.map_err(|error| AppendError::Storage {
+                shard,
+                detail: error.to_string().into(),
+            })?;
             tracing::info!(segment = oldest.number(), "segment deleted");
         }
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "measures a commit for the metrics; reaches nothing that is kept")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "measures a commit for the metrics; reaches nothing that is kept"
+)]
 fn now() -> Instant {
     Instant::now()
 }

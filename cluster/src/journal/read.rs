@@ -68,19 +68,37 @@ impl FrameIter {
     pub(super) fn new(shared: Arc<Shared>, shard: ShardId, from: Seq) -> Self {
         let extent = shared.extent(shard);
         let next = Seq::new(from.get().max(extent.first).max(1));
-        Self { shared, shard, next, until: Seq::new(extent.last), chunk: VecDeque::new(), failed: false }
+        Self {
+            shared,
+            shard,
+            next,
+            until: Seq::new(extent.last),
+            chunk: VecDeque::new(),
+            failed: false,
+        }
     }
 
     fn fill(&mut self) -> Result<(), ReadError> {
         let (shard, next) = (self.shard, self.next);
-        let io = |error: redb::Error| ReadError::Io { shard, seq: next, detail: error.to_string() };
+        let io = |error: redb::Error| ReadError::Io {
+            shard,
+            seq: next,
+            detail: error.to_string(),
+        };
         for segment in self.shared.segments() {
-            let holds = segment.extents().get(&shard.get()).is_some_and(|extent| extent.first > 0 && extent.last >= next.get());
+            let holds = segment
+                .extents()
+                .get(&shard.get())
+                .is_some_and(|extent| extent.first > 0 && extent.last >= next.get());
             if !holds {
                 continue;
             }
             for (key, bytes) in read_chunk(&segment, shard, next).map_err(io)? {
-                let damaged = |source| ReadError::Damaged { shard, seq: Seq::new(key.1), source };
+                let damaged = |source| ReadError::Damaged {
+                    shard,
+                    seq: Seq::new(key.1),
+                    source,
+                };
                 let frame = Frame::decode(bytes).map_err(damaged)?;
                 if frame.shard() != shard || frame.first().get() != key.1 {
                     return Err(damaged(FrameError::NotAFrame("wrong place")));
@@ -98,7 +116,10 @@ fn read_chunk(segment: &Segment, shard: ShardId, from: Seq) -> Result<Vec<(Key, 
     let number = u32::from(shard.get());
     segment.with(|database| {
         let frames = database.begin_read()?.open_table(FRAMES)?;
-        let holding = frames.range((number, 0)..=(number, from.get()))?.next_back().transpose()?;
+        let holding = frames
+            .range((number, 0)..=(number, from.get()))?
+            .next_back()
+            .transpose()?;
         let first = holding.map_or(from.get(), |(key, _)| key.value().1);
         let mut chunk = Vec::with_capacity(CHUNK);
         for row in frames.range((number, first)..=(number, u64::MAX))?.take(CHUNK) {
@@ -129,7 +150,10 @@ impl Iterator for FrameIter {
             }
             _ => {
                 self.failed = true;
-                Some(Err(ReadError::Missing { shard: self.shard, seq: self.next }))
+                Some(Err(ReadError::Missing {
+                    shard: self.shard,
+                    seq: self.next,
+                }))
             }
         }
     }
@@ -154,7 +178,9 @@ pub(super) fn verify(shared: &Arc<Shared>, seen: &mut dyn FnMut(u64)) -> DamageR
     for segment in shared.segments() {
         match segment.check_integrity() {
             Ok(true) => {}
-            Ok(false) => report.damage.push(format!("{segment:?}: its pages were repaired from a checksum that did not fit")),
+            Ok(false) => report.damage.push(format!(
+                "{segment:?}: its pages were repaired from a checksum that did not fit"
+            )),
             Err(error) => report.damage.push(format!("{segment:?}: {error}")),
         }
         if let Err(error) = verify_segment(&segment, &mut ends, &mut report, seen) {
@@ -182,13 +208,17 @@ fn verify_segment(
                     if let Some(end) = ends.get(&shard)
                         && end + 1 != first
                     {
-                        report.damage.push(format!("shard {shard}: seq {first} follows {end}"));
+                        report
+                            .damage
+                            .push(format!("shard {shard}: seq {first} follows {end}"));
                     }
                     ends.insert(shard, frame.last().get());
                     report.frames += 1;
                     report.records += frame.records().count() as u64;
                 }
-                Ok(_) => report.damage.push(format!("shard {shard}, seq {first}: a frame from another place")),
+                Ok(_) => report
+                    .damage
+                    .push(format!("shard {shard}, seq {first}: a frame from another place")),
                 Err(error) => report.damage.push(format!("shard {shard}, seq {first}: {error}")),
             }
             if report.frames.is_multiple_of(512) {

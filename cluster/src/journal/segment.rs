@@ -65,7 +65,9 @@ impl SegmentFiles for Folder {
         let mut numbers = Vec::new();
         for entry in std::fs::read_dir(&self.path)? {
             let name = entry?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix("segment-")?.strip_suffix(".redb"));
+            let number = name
+                .to_str()
+                .and_then(|name| name.strip_prefix("segment-")?.strip_suffix(".redb"));
             numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
         }
         Ok(numbers)
@@ -74,7 +76,12 @@ impl SegmentFiles for Folder {
     fn open(&self, number: u64) -> io::Result<Box<dyn StorageBackend>> {
         let path = self.file(number);
         let is_new = !path.exists();
-        let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
         if is_new {
             // The file's name has to be as durable as what is written into it.
             self.sync()?;
@@ -136,18 +143,31 @@ impl fmt::Debug for Segment {
 
 /// Opens all segments in order; makes the first one where there is none.
 pub(super) fn open_all(options: &JournalOptions) -> Result<Vec<Arc<Segment>>, OpenError> {
-    let mut numbers = options.files.list().map_err(|error| OpenError::Io(error.to_string()))?;
+    let mut numbers = options
+        .files
+        .list()
+        .map_err(|error| OpenError::Io(error.to_string()))?;
     numbers.sort_unstable();
     if numbers.is_empty() {
         return Ok(vec![Segment::create(options, 1, &BTreeMap::new())?]);
     }
-    numbers.into_iter().map(|number| Segment::open(options, number)).collect()
+    numbers
+        .into_iter()
+        .map(|number| Segment::open(options, number))
+        .collect()
 }
 
 impl Segment {
     /// Makes a segment that begins where the shards end.
-    pub(super) fn create(options: &JournalOptions, number: u64, bases: &BTreeMap<u16, Extent>) -> Result<Arc<Self>, OpenError> {
-        let damaged = |detail: String| OpenError::Damaged { segment: number, detail };
+    pub(super) fn create(
+        options: &JournalOptions,
+        number: u64,
+        bases: &BTreeMap<u16, Extent>,
+    ) -> Result<Arc<Self>, OpenError> {
+        let damaged = |detail: String| OpenError::Damaged {
+            segment: number,
+            detail,
+        };
         let (database, bytes) = open_database(options, number)?;
         let fill = || -> Result<(), redb::Error> {
             let write = begin(&database)?;
@@ -171,7 +191,10 @@ impl Segment {
     }
 
     fn of(number: u64, database: Database, bytes: u64) -> Result<Arc<Self>, OpenError> {
-        let extents = survey(&database).map_err(|detail| OpenError::Damaged { segment: number, detail })?;
+        let extents = survey(&database).map_err(|detail| OpenError::Damaged {
+            segment: number,
+            detail,
+        })?;
         Ok(Arc::new(Self {
             number,
             database: RwLock::new(Some(database)),
@@ -194,7 +217,10 @@ impl Segment {
 
     /// Which seqs it holds of which shard; a shard with `first` 0 only ended before this segment began.
     pub(super) fn extents(&self) -> BTreeMap<u16, Extent> {
-        self.extents.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.extents
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(super) fn set_extent(&self, shard: u16, first: u64, last: u64, epoch: u64) {
@@ -208,7 +234,10 @@ impl Segment {
     }
 
     /// Uses the database; fails while it cannot be opened.
-    pub(super) fn with<R>(&self, act: impl FnOnce(&Database) -> Result<R, redb::Error>) -> Result<R, redb::Error> {
+    pub(super) fn with<R>(
+        &self,
+        act: impl FnOnce(&Database) -> Result<R, redb::Error>,
+    ) -> Result<R, redb::Error> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         match &*database {
             Some(database) => act(database),
@@ -221,7 +250,10 @@ impl Segment {
         let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
         drop(place.take());
         let (database, bytes) = open_database(options, self.number)?;
-        let extents = survey(&database).map_err(|detail| OpenError::Damaged { segment: self.number, detail })?;
+        let extents = survey(&database).map_err(|detail| OpenError::Damaged {
+            segment: self.number,
+            detail,
+        })?;
         *self.extents.lock().unwrap_or_else(PoisonError::into_inner) = extents;
         self.bytes.store(bytes, Ordering::Release);
         *place = Some(database);
@@ -248,7 +280,10 @@ pub(super) fn begin(database: &Database) -> Result<WriteTransaction, redb::Error
 
 /// The database of a segment, and about how many bytes of frames it holds: redb keeps a file at most half empty.
 fn open_database(options: &JournalOptions, number: u64) -> Result<(Database, u64), OpenError> {
-    let backend = options.files.open(number).map_err(|error| OpenError::Io(error.to_string()))?;
+    let backend = options
+        .files
+        .open(number)
+        .map_err(|error| OpenError::Io(error.to_string()))?;
     let bytes = backend.len().unwrap_or_default() / 2;
     // A disk that lies about its syncs can leave a file on which redb panics.
     let opened = catch_unwind(AssertUnwindSafe(|| {
@@ -259,8 +294,14 @@ fn open_database(options: &JournalOptions, number: u64) -> Result<(Database, u64
     match opened {
         Ok(Ok(database)) => Ok((database, bytes)),
         Ok(Err(error @ redb::DatabaseError::DatabaseAlreadyOpen)) => Err(OpenError::Io(error.to_string())),
-        Ok(Err(error)) => Err(OpenError::Damaged { segment: number, detail: error.to_string() }),
-        Err(_) => Err(OpenError::Damaged { segment: number, detail: "opening it panicked".into() }),
+        Ok(Err(error)) => Err(OpenError::Damaged {
+            segment: number,
+            detail: error.to_string(),
+        }),
+        Err(_) => Err(OpenError::Damaged {
+            segment: number,
+            detail: "opening it panicked".into(),
+        }),
     }
 }
 
@@ -274,8 +315,16 @@ fn survey(database: &Database) -> Result<BTreeMap<u16, Extent>, String> {
             for row in bases.iter().map_err(|error| failed(error.into()))? {
                 let (shard, base) = row.map_err(|error| failed(error.into()))?;
                 let (last, epoch) = base.value();
-                let shard = u16::try_from(shard.value()).map_err(|_| "a shard's number is out of range".to_owned())?;
-                extents.insert(shard, Extent { first: 0, last, epoch });
+                let shard = u16::try_from(shard.value())
+                    .map_err(|_| "a shard's number is out of range".to_owned())?;
+                extents.insert(
+                    shard,
+                    Extent {
+                        first: 0,
+                        last,
+                        epoch,
+                    },
+                );
             }
         }
         // A crash before the first commit leaves an empty file.
@@ -290,13 +339,31 @@ fn survey(database: &Database) -> Result<BTreeMap<u16, Extent>, String> {
         let (key, _) = row.map_err(|error| failed(error.into()))?;
         let (number, first) = key.value();
         let shard = u16::try_from(number).map_err(|_| "a shard's number is out of range".to_owned())?;
-        let mut of_shard = frames.range((number, 0)..=(number, u64::MAX)).map_err(|error| failed(error.into()))?;
-        let last_row = of_shard.next_back().transpose().map_err(|error| failed(error.into()))?;
+        let mut of_shard = frames
+            .range((number, 0)..=(number, u64::MAX))
+            .map_err(|error| failed(error.into()))?;
+        let last_row = of_shard
+            .next_back()
+            .transpose()
+            .map_err(|error| failed(error.into()))?;
         let Some((key, value)) = last_row else { break };
         let frame = Frame::decode(value.value().to_vec())
-            .and_then(|frame| if frame.first().get() == key.value().1 { Ok(frame) } else { Err(FrameError::NotAFrame("wrong place")) })
+            .and_then(|frame| {
+                if frame.first().get() == key.value().1 {
+                    Ok(frame)
+                } else {
+                    Err(FrameError::NotAFrame("wrong place"))
+                }
+            })
             .map_err(|error| format!("shard {shard}, seq {}: {error}", key.value().1))?;
-        extents.insert(shard, Extent { first, last: frame.last().get(), epoch: frame.epoch().get() });
+        extents.insert(
+            shard,
+            Extent {
+                first,
+                last: frame.last().get(),
+                epoch: frame.epoch().get(),
+            },
+        );
         next = number.checked_add(1);
     }
     Ok(extents)

@@ -1,72 +1,108 @@
-//! The hub: from the shards' lists of changed twins to each subscription's own set of what it has not been told.
+//! The hub: from the shards' lists of changed twins to the subscriptions.
 //!
-//! Promises: a shard only hands over a list and goes on; each distinct filter is evaluated once per changed twin;
-//! what waits for a subscription is a set of ids (`latest`) or a bounded ring of revisions (`every`).
+//! Promises: a shard only hands over and goes on; one task per tenant looks at what came in, a few twins at a time,
+//! so that subscribers get their turns; a tenant without subscriptions costs one atomic read per batch.
+//!
+//! Locks, in this order: a tenant's state, a twin, the inbox. A shard hands over while it holds a twin.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::HashMap,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, RwLock, Weak,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
     },
+    time::Duration,
 };
 
-use gemba_twins::{
-    id::{TenantId, TwinId},
-    twin::Twin,
-};
-use serde_json::Value;
+use arc_swap::ArcSwap;
+use gemba_twins::{id::TenantId, twin::Twin};
 use tokio::sync::Notify;
+use tracing::warn;
 
-use super::{HubSettings, Mode, Spec, SubscribeError, Subscription, Wants, patch};
+use super::{
+    HubSettings, Mode, Spec, SubscribeError, Subscription, Wants,
+    group::GroupKey,
+    inbox::{Inbox, Taken},
+    metrics as names, patch,
+    projection::Projection,
+    resume,
+    revision::{Revision, Targets},
+    state::{State, Wake},
+    subscriber::Resume,
+    walk::{prepare, refill},
+};
 use crate::{
     clock,
-    filter::Filter,
     table::{TwinSlot, Twins},
 };
 
-/// One revision for an `every` subscription; `None` where the twin no longer matches.
-pub(super) struct Revision {
-    pub(super) twin: TwinId,
-    pub(super) rev: u64,
-    pub(super) at: Option<gemba_twins::time::Timestamp>,
-    pub(super) value: Option<Arc<Value>>,
-}
+/// Changed twins looked at while the tenant's state is held.
+const AT_A_TIME: usize = 32;
+/// How often abandoned groups are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// Longest id of a subscription, in bytes.
+const ID_MAX: usize = 128;
+/// Flushes per second are held to these.
+const RATE_HZ: (f64, f64) = (0.001, 1_000.0);
 
-/// What waits for a subscription.
-#[derive(Default)]
-pub(super) struct Waiting {
-    pub(super) dirty: HashSet<TwinId>,
-    /// When the oldest of `dirty` came.
-    pub(super) revisions: VecDeque<Revision>,
-    pub(super) lost: u64,
-}
-
-/// The hub's side of a subscription.
-pub(super) struct Mailbox {
-    pub(super) filter: Option<Arc<Filter>>,
-    pub(super) fields: Option<Vec<String>>,
-    pub(super) mode: Mode,
-    pub(super) waiting: Mutex<Waiting>,
-    pub(super) notify: Notify,
-    /// Twins it was told of and that matched then; a change of them is told even if they no longer match.
-    pub(super) told: Mutex<HashSet<TwinId>>,
-}
-
-#[derive(Default)]
-struct TenantHub {
-    mailboxes: RwLock<Vec<Weak<Mailbox>>>,
-    inbox: Mutex<HashMap<TwinId, Arc<TwinSlot>>>,
+/// One tenant's subscriptions.
+pub(super) struct TenantHub {
+    pub(super) tenant: TenantId,
+    settings: HubSettings,
+    pub(super) origin: AtomicU64,
+    pub(super) twins: Arc<Twins>,
+    wants: AtomicU8,
+    demand: Arc<Demand>,
+    targets: ArcSwap<Targets>,
+    inbox: Mutex<Inbox>,
     arrived: Notify,
-    latest: AtomicUsize,
-    every: AtomicUsize,
+    state: Mutex<State>,
+}
+
+/// How many tenants want what, so that the common answer costs one read.
+#[derive(Default)]
+struct Demand {
+    tenants: Mutex<[usize; 3]>,
+    most: AtomicU8,
+}
+
+impl Demand {
+    fn change(&self, from: u8, to: u8) {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants[usize::from(from)] = tenants[usize::from(from)].saturating_sub(1);
+        tenants[usize::from(to)] += 1;
+        let most = if tenants[2] > 0 {
+            2
+        } else {
+            u8::from(tenants[1] > 0)
+        };
+        self.most.store(most, Ordering::SeqCst);
+    }
 }
 
 struct Inner {
     settings: HubSettings,
+    origin: AtomicU64,
     twins: OnceLock<Arc<Twins>>,
-    tenants: RwLock<BTreeMap<TenantId, Arc<TenantHub>>>,
-    count: AtomicUsize,
+    tenants: RwLock<HashMap<TenantId, Arc<TenantHub>>>,
+    demand: Arc<Demand>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        for tenant in tenants.values() {
+            tenant.lock().close();
+            tenant.arrived.notify_one();
+        }
+    }
 }
 
 /// All subscriptions of a node. Cheap to clone.
@@ -75,43 +111,22 @@ pub struct Hub {
     inner: Arc<Inner>,
 }
 
-/// Takes a subscription off the books when it ends.
-pub(super) struct Registration {
-    hub: Hub,
-    tenant: Arc<TenantHub>,
-    mode: Mode,
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        self.hub.inner.count.fetch_sub(1, Ordering::AcqRel);
-        self.tenant.counter(self.mode).fetch_sub(1, Ordering::AcqRel);
-        metrics::gauge!("changes_subscriptions").decrement(1.0);
-    }
-}
-
-impl TenantHub {
-    fn counter(&self, mode: Mode) -> &AtomicUsize {
-        match mode {
-            Mode::Latest => &self.latest,
-            Mode::Every => &self.every,
-        }
-    }
-
-    fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
-        let mailboxes = self.mailboxes.read().unwrap_or_else(PoisonError::into_inner);
-        mailboxes.iter().filter_map(Weak::upgrade).collect()
-    }
-}
-
 impl Hub {
     /// A hub without subscriptions.
     #[must_use]
     pub fn new(settings: HubSettings) -> Self {
-        metrics::describe_gauge!("changes_subscriptions", "Subscriptions that are open");
-        metrics::describe_counter!("changes_revisions_lost_total", "Revisions that a slow `every` subscription lost");
-        let inner = Inner { settings, twins: OnceLock::new(), tenants: RwLock::default(), count: AtomicUsize::new(0) };
-        Self { inner: Arc::new(inner) }
+        names::describe();
+        let inner = Inner {
+            settings,
+            origin: AtomicU64::new(0),
+            twins: OnceLock::new(),
+            tenants: RwLock::default(),
+            demand: Arc::default(),
+            open: Arc::default(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// The twins that snapshots are taken from; called once at the start.
@@ -120,157 +135,286 @@ impl Hub {
         let _ = self.inner.twins.set(twins);
     }
 
+    /// Names the data folder, so that a resume token of another one is recognised; called before subscriptions.
+    pub fn set_origin(&self, origin: u64) {
+        self.inner.origin.store(origin, Ordering::Release);
+    }
+
+    /// Ends all subscriptions.
+    pub fn close(&self) {
+        self.inner.close();
+    }
+
     fn tenant(&self, tenant: &TenantId) -> Option<Arc<TenantHub>> {
-        self.inner.tenants.read().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned()
+        self.inner
+            .tenants
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(tenant)
+            .cloned()
     }
 
     /// Whether a tenant's subscribers want to hear of changes.
+    ///
+    /// Asked after a fold: either the answer knows of a new subscription, or that one's walk sees the fold.
     #[must_use]
     pub fn wants(&self, tenant: &TenantId) -> Wants {
-        if self.inner.count.load(Ordering::Acquire) == 0 {
-            return Wants::None;
-        }
-        match self.tenant(tenant) {
-            Some(hub) if hub.every.load(Ordering::Acquire) > 0 => Wants::Every,
-            Some(hub) if hub.latest.load(Ordering::Acquire) > 0 => Wants::Latest,
-            _ => Wants::None,
+        fence(Ordering::SeqCst);
+        match self.inner.demand.most.load(Ordering::SeqCst) {
+            0 => Wants::None,
+            // Which of the tenants it is does not matter: `publish` finds out once per batch.
+            1 => Wants::Latest,
+            _ => match self.tenant(tenant).map(|hub| hub.wants.load(Ordering::SeqCst)) {
+                None | Some(0) => Wants::None,
+                Some(1) => Wants::Latest,
+                Some(_) => Wants::Every,
+            },
         }
     }
 
     /// Takes the list of twins that a shard's batch changed. Only puts it aside.
     pub fn publish(&self, tenant: &TenantId, changed: &[Arc<TwinSlot>]) {
         let Some(hub) = self.tenant(tenant) else { return };
-        {
-            let mut inbox = hub.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-            inbox.extend(changed.iter().map(|slot| (slot.id().clone(), slot.clone())));
+        if hub.wants.load(Ordering::SeqCst) == 0 {
+            return;
         }
-        hub.arrived.notify_one();
+        let first = hub
+            .inbox
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .put_changed(changed);
+        if first {
+            hub.arrived.notify_one();
+        }
     }
 
     /// Takes one revision for the `every` subscriptions, while its shard holds the twin.
     pub fn publish_revision(&self, twin: &Twin) {
-        let Some(hub) = self.tenant(twin.id().tenant()) else { return };
-        let now = clock::now();
-        let mut whole: Option<Value> = None;
-        for mailbox in hub.mailboxes().into_iter().filter(|mailbox| mailbox.mode == Mode::Every) {
-            let matches = mailbox.filter.as_ref().is_none_or(|filter| filter.matches(twin, now));
-            if !matches && !mailbox.told.lock().unwrap_or_else(PoisonError::into_inner).contains(twin.id()) {
-                continue;
-            }
-            let value = matches.then(|| {
-                let whole = whole.get_or_insert_with(|| render(twin, now));
-                Arc::new(mailbox.fields.as_ref().map_or_else(|| whole.clone(), |fields| patch::project(whole, fields)))
-            });
-            let mut waiting = mailbox.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            if waiting.revisions.len() >= self.inner.settings.revisions_waiting {
-                waiting.lost += waiting.revisions.len() as u64 + 1;
-                metrics::counter!("changes_revisions_lost_total").increment(waiting.revisions.len() as u64 + 1);
-                waiting.revisions.clear();
-            } else if waiting.lost > 0 {
-                // Until the subscriber was told, everything after the loss is part of it: snapshots follow.
-                waiting.lost += 1;
-            } else {
-                let revision = Revision { twin: twin.id().clone(), rev: twin.rev(), at: twin.updated_at(), value };
-                waiting.revisions.push_back(revision);
-            }
-            drop(waiting);
-            mailbox.notify.notify_one();
-        }
-    }
-
-    /// Opens a subscription to a tenant's twins.
-    pub fn subscribe(&self, tenant: &TenantId, spec: Spec) -> Result<Subscription, SubscribeError> {
-        let Some(twins) = self.inner.twins.get().cloned() else {
-            return Err(SubscribeError { code: "stream.unavailable", detail: "the node is starting (try again)".into() });
+        let Some(hub) = self.tenant(twin.id().tenant()) else {
+            return;
         };
-        if self.inner.count.fetch_add(1, Ordering::AcqRel) >= self.inner.settings.subscriptions_max {
-            self.inner.count.fetch_sub(1, Ordering::AcqRel);
-            let detail = format!("the node has {} subscriptions (close some)", self.inner.settings.subscriptions_max);
-            return Err(SubscribeError { code: "stream.too_many", detail });
+        let revision = Revision::of(twin, &hub.targets.load());
+        let first = hub
+            .inbox
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .put_revision(revision, &hub.settings);
+        if first {
+            hub.arrived.notify_one();
         }
-        let hub = self.tenant_or_new(tenant);
-        hub.counter(spec.mode).fetch_add(1, Ordering::AcqRel);
-        metrics::gauge!("changes_subscriptions").increment(1.0);
-        let registration = Registration { hub: self.clone(), tenant: hub.clone(), mode: spec.mode };
-        let mailbox = Arc::new(Mailbox {
-            filter: spec.filter,
-            fields: spec.fields,
-            mode: spec.mode,
-            waiting: Mutex::default(),
-            notify: Notify::new(),
-            told: Mutex::default(),
-        });
-        {
-            let mut mailboxes = hub.mailboxes.write().unwrap_or_else(PoisonError::into_inner);
-            mailboxes.retain(|mailbox| mailbox.strong_count() > 0);
-            mailboxes.push(Arc::downgrade(&mailbox));
-        }
-        Subscription::new(tenant.clone(), twins, mailbox, registration, spec.max_rate_hz, spec.resume.as_deref())
     }
 
-    fn tenant_or_new(&self, tenant: &TenantId) -> Arc<TenantHub> {
+    /// Opens a subscription to a tenant's twins. Wait for the shards to have recovered before.
+    pub fn subscribe(&self, tenant: &TenantId, spec: Spec) -> Result<Subscription, SubscribeError> {
+        let refuse = |code, detail| Err(SubscribeError { code, detail });
+        let Some(twins) = self.inner.twins.get() else {
+            return refuse(
+                "stream.unavailable",
+                "the node is starting (try again in a second)".into(),
+            );
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return refuse("stream.unavailable", "the node is stopping".into());
+        };
+        if spec.id.is_empty() || spec.id.len() > ID_MAX {
+            return refuse(
+                "subscription.invalid",
+                format!("the id of a subscription has 1 to {ID_MAX} bytes"),
+            );
+        }
+        let rate = spec.max_rate_hz.unwrap_or(self.inner.settings.max_rate_hz);
+        if !rate.is_finite() || rate <= 0.0 {
+            return refuse(
+                "rate.invalid",
+                "max_rate_hz has to be a number above 0 (leave it out for the default)".into(),
+            );
+        }
+        let interval = Duration::from_secs_f64(1.0 / rate.clamp(RATE_HZ.0, RATE_HZ.1));
+        let fields = Projection::of(spec.fields.as_deref());
+        let fields = fields
+            .map_err(|detail| SubscribeError {
+                code: "fields.invalid",
+                detail,
+            })?
+            .map(Arc::new);
+        let filter_text = spec.filter.as_ref().map(|filter| filter.text().into());
+        let key = GroupKey {
+            filter: filter_text,
+            fields,
+            mode: spec.mode,
+        };
+        let scope = resume::scope(tenant, &key);
+        let origin = self.inner.origin.load(Ordering::Acquire);
+        let from = spec
+            .resume
+            .as_deref()
+            .map(|token| resume::decode(token, origin, scope))
+            .transpose()?;
+
+        let open = self.inner.open.fetch_add(1, Ordering::AcqRel);
+        // Counts it out again, also where it is refused below.
+        let ticket = Open(self.inner.open.clone());
+        if open >= self.inner.settings.subscriptions_max {
+            metrics::counter!(names::REFUSED).increment(1);
+            return refuse(
+                "stream.too_many",
+                format!("the node has {open} subscriptions (close some)"),
+            );
+        }
+        metrics::gauge!(names::SUBSCRIPTIONS).set((open + 1) as f64);
+        let hub = self.tenant_or_new(tenant, twins);
+        let mut id = String::new();
+        patch::quote(&spec.id, &mut id);
+
+        let mut state = hub.lock();
+        if state.is_empty() {
+            // Nothing was handed over until now, so the groups to come see all of this by walking.
+            state.set_processed(hub.folded());
+        }
+        let group = state.join(key, spec.filter);
+        let subscriber = state.subscribe(group, id.into(), scope, interval, clock::instant());
+        hub.update_demand(&state);
+        if !state.working {
+            state.working = true;
+            runtime.spawn(work(hub.clone()));
+        }
+        let notify = state.notify(subscriber).unwrap_or_default();
+        if state.filling(group).is_none() && from.is_none() {
+            state.start(subscriber, Resume::default(), &[]);
+        } else {
+            runtime.spawn(prepare(hub.clone(), group, subscriber, from));
+        }
+        drop(state);
+        Ok(Subscription::new(hub, subscriber, notify, ticket))
+    }
+
+    fn tenant_or_new(&self, tenant: &TenantId, twins: &Arc<Twins>) -> Arc<TenantHub> {
         if let Some(hub) = self.tenant(tenant) {
             return hub;
         }
         let mut tenants = self.inner.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        let hub = tenants.entry(tenant.clone()).or_insert_with(|| {
-            let hub = Arc::new(TenantHub::default());
-            tokio::spawn(distribute(Arc::downgrade(&hub)));
-            hub
-        });
-        hub.clone()
+        let make = || {
+            self.inner.demand.change(0, 0);
+            // Rings of an earlier run have names before this moment: a million a second are never given.
+            let names_from = u64::try_from(clock::now().ms()).unwrap_or_default() * 1_000;
+            Arc::new(TenantHub {
+                tenant: tenant.clone(),
+                settings: self.inner.settings.clone(),
+                origin: AtomicU64::new(self.inner.origin.load(Ordering::Acquire)),
+                twins: twins.clone(),
+                wants: AtomicU8::new(0),
+                demand: self.inner.demand.clone(),
+                targets: ArcSwap::default(),
+                inbox: Mutex::default(),
+                arrived: Notify::new(),
+                state: Mutex::new(State::new(self.inner.settings.clone(), names_from)),
+            })
+        };
+        tenants.entry(tenant.clone()).or_insert_with(make).clone()
     }
 }
 
-pub(super) fn render(twin: &Twin, now: gemba_twins::time::Timestamp) -> Value {
-    let mut value = serde_json::to_value(twin.view(now)).unwrap_or_default();
-    patch::without_nulls(&mut value);
-    value
+/// One open subscription, counted until it ends.
+pub(super) struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let open = self.0.fetch_sub(1, Ordering::AcqRel) - 1;
+        metrics::gauge!(names::SUBSCRIPTIONS).set(open as f64);
+    }
 }
 
-/// Hands what changed to the subscriptions it concerns, as long as the tenant's hub lives.
-async fn distribute(hub: Weak<TenantHub>) {
+impl TenantHub {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn folded(&self) -> Arc<[u64]> {
+        (0..self.twins.shards())
+            .map(|shard| self.twins.folded_seq(shard))
+            .collect()
+    }
+
+    fn take(&self) -> Taken {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Tells the shards what is wanted; called with the state held, whenever groups come or go.
+    pub(super) fn update_demand(&self, state: &State) {
+        if self.targets.load().generation != state.targets().generation {
+            self.targets.store(Arc::new(state.targets().clone()));
+        }
+        let wants = if state.has(Mode::Every) {
+            2
+        } else {
+            u8::from(state.has(Mode::Latest))
+        };
+        let before = self.wants.swap(wants, Ordering::SeqCst);
+        if before != wants {
+            self.demand.change(before, wants);
+        }
+        fence(Ordering::SeqCst);
+    }
+
+    /// Ends a subscription.
+    pub(super) fn unsubscribe(&self, subscriber: u64) {
+        let mut state = self.lock();
+        state.unsubscribe(subscriber, clock::instant());
+        self.update_demand(&state);
+        if state.is_empty() {
+            self.arrived.notify_one();
+        }
+    }
+}
+
+/// Looks at what comes in, as long as there are groups.
+async fn work(hub: Arc<TenantHub>) {
+    let mut wake = Wake::default();
     loop {
-        let Some(strong) = hub.upgrade() else { return };
-        strong.arrived.notified().await;
-        let changed = std::mem::take(&mut *strong.inbox.lock().unwrap_or_else(PoisonError::into_inner));
-        let mailboxes: Vec<_> =
-            strong.mailboxes().into_iter().filter(|mailbox| mailbox.mode == Mode::Latest).collect();
-        // Subscriptions with the same filter are asked about once.
-        let mut by_filter: Vec<(Option<Arc<Filter>>, Vec<Arc<Mailbox>>)> = Vec::new();
-        for mailbox in mailboxes {
-            let same = by_filter.iter().position(|(filter, _)| match (filter, &mailbox.filter) {
-                (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a.text() == b.text(),
-                (None, None) => true,
-                _ => false,
-            });
-            match same {
-                Some(at) => by_filter[at].1.push(mailbox),
-                None => by_filter.push((mailbox.filter.clone(), vec![mailbox])),
+        // Nothing to do when nothing came: the time is for the sweep.
+        let _ = tokio::time::timeout(SWEEP_EVERY, hub.arrived.notified()).await;
+        loop {
+            // What is visible now was handed over before, so it is in what is taken.
+            let folded = hub.folded();
+            let taken = hub.take();
+            let idle = taken.is_empty();
+            if !idle {
+                look_at(&hub, taken, &mut wake).await;
+            }
+            hub.lock().set_processed(folded);
+            if idle {
+                break;
             }
         }
-        let now = clock::now();
-        for (number, (id, slot)) in changed.into_iter().enumerate() {
-            let matching = slot.with(|twin| {
-                let holds = |filter: &Option<Arc<Filter>>| filter.as_ref().is_none_or(|filter| filter.matches(twin, now));
-                by_filter.iter().map(|(filter, _)| holds(filter)).collect::<Vec<_>>()
-            });
-            for (matches, (_, mailboxes)) in matching.into_iter().zip(&by_filter) {
-                for mailbox in mailboxes {
-                    if matches || mailbox.told.lock().unwrap_or_else(PoisonError::into_inner).contains(&id) {
-                        let mut waiting = mailbox.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                        let was_empty = waiting.dirty.is_empty();
-                        waiting.dirty.insert(id.clone());
-                        drop(waiting);
-                        if was_empty {
-                            mailbox.notify.notify_one();
-                        }
-                    }
-                }
-            }
-            if number % 256 == 255 {
-                tokio::task::yield_now().await;
-            }
+        let mut state = hub.lock();
+        state.sweep(clock::instant());
+        hub.update_demand(&state);
+        if state.closed || state.is_empty() {
+            state.working = false;
+            // What is still handed over is for nobody.
+            drop(hub.take());
+            return;
         }
     }
+}
+
+async fn look_at(hub: &Arc<TenantHub>, mut taken: Taken, wake: &mut Wake) {
+    metrics::gauge!(names::WAITING).set(taken.len() as f64);
+    for changed in taken.changed.chunks(AT_A_TIME) {
+        hub.lock().take_changed(changed, wake);
+        wake.up();
+        tokio::task::yield_now().await;
+    }
+    while !taken.revisions.is_empty() {
+        hub.lock().take_revisions(&mut taken.revisions, AT_A_TIME, wake);
+        wake.up();
+        tokio::task::yield_now().await;
+    }
+    if taken.missed > 0 {
+        warn!(tenant = %hub.tenant, missed = taken.missed, "revisions came faster than subscriptions to each of them take");
+        for group in hub.lock().missed(taken.missed) {
+            tokio::spawn(refill(hub.clone(), group));
+        }
+    }
+    metrics::gauge!(names::WAITING).set(0.0);
 }

@@ -1,14 +1,15 @@
 //! The common part of CEL, evaluated over a twin's fields without making its JSON.
 //!
-//! Promises: agrees with the `cel` crate on what it takes (a test compares them); takes nothing it is not sure of.
-
-use std::borrow::Cow;
+//! Promises: agrees with the `cel` crate on what it takes (a test compares them); what it is not sure of it leaves to
+//! `cel`, part by part, so that `kind == "machine" && size(attributes.name) > 3` asks `cel` for machines only.
 
 use cel::{
     IdedExpr,
-    common::ast::{CallExpr, Expr, LiteralValue, operators as op},
+    common::ast::{CallExpr, Expr, LiteralValue, SelectExpr, operators as op},
 };
-use gemba_twins::{Field, time::Timestamp, twin::Twin};
+use gemba_twins::Field;
+
+use super::{Filter, by_cel::Over};
 
 /// A compiled condition.
 #[derive(Debug)]
@@ -22,6 +23,9 @@ pub(super) enum Predicate {
     Compare(Path, Comparison, Constant),
     In(Path, Vec<Constant>),
     Text(Path, TextTest, Box<str>),
+    Always(bool),
+    /// Left to `cel`.
+    ByCel(Box<IdedExpr>),
 }
 
 type Path = Vec<Box<str>>;
@@ -52,17 +56,34 @@ pub(super) enum Constant {
 }
 
 impl Predicate {
-    /// The predicate of an expression, `None` where `cel` has to evaluate it.
-    pub(super) fn of(expression: &IdedExpr) -> Option<Self> {
-        match &expression.expr {
+    /// The predicate of an expression.
+    pub(super) fn of(expression: &IdedExpr) -> Self {
+        let native = match &expression.expr {
             Expr::Call(call) => Self::of_call(call),
             Expr::Select(select) if select.test => {
-                let mut path = path(&select.operand)?;
-                path.push(select.field.as_str().into());
-                Some(Self::Has(path))
+                let tested = SelectExpr {
+                    test: false,
+                    ..select.clone()
+                };
+                path(&IdedExpr {
+                    id: expression.id,
+                    expr: Expr::Select(tested),
+                })
+                .map(Self::Has)
             }
             Expr::Select(_) | Expr::Ident(_) => path(expression).map(Self::Is),
+            Expr::Literal(LiteralValue::Boolean(always)) => Some(Self::Always(*always.inner())),
             _ => None,
+        };
+        native.unwrap_or_else(|| Self::ByCel(Box::new(expression.clone())))
+    }
+
+    pub(super) fn is_native(&self) -> bool {
+        match self {
+            Self::And(parts) | Self::Or(parts) => parts.iter().all(Self::is_native),
+            Self::Not(part) => part.is_native(),
+            Self::ByCel(_) => false,
+            _ => true,
         }
     }
 
@@ -75,13 +96,15 @@ impl Predicate {
                 "contains" => TextTest::Contains,
                 _ => return None,
             };
-            let Constant::Text(text) = constant(call.args.first()?)? else { return None };
+            let Constant::Text(text) = constant(call.args.first()?)? else {
+                return None;
+            };
             return Some(Self::Text(path(target)?, test, text));
         }
         let comparison = match call.func_name.as_str() {
-            op::LOGICAL_AND => return call.args.iter().map(Self::of).collect::<Option<_>>().map(Self::And),
-            op::LOGICAL_OR => return call.args.iter().map(Self::of).collect::<Option<_>>().map(Self::Or),
-            op::LOGICAL_NOT => return Some(Self::Not(Box::new(Self::of(call.args.first()?)?))),
+            op::LOGICAL_AND => return Some(Self::And(call.args.iter().map(Self::of).collect())),
+            op::LOGICAL_OR => return Some(Self::Or(call.args.iter().map(Self::of).collect())),
+            op::LOGICAL_NOT => return Some(Self::Not(Box::new(Self::of(call.args.first()?)))),
             op::IN => {
                 let (value, list) = both()?;
                 let Expr::List(list) = &list.expr else { return None };
@@ -99,36 +122,60 @@ impl Predicate {
         let (left, right) = both()?;
         match (path(left), constant(right)) {
             (Some(path), Some(constant)) => Some(Self::Compare(path, comparison, constant)),
-            _ => Some(Self::Compare(path(right)?, comparison.mirrored(), constant(left)?)),
+            _ => Some(Self::Compare(
+                path(right)?,
+                comparison.mirrored(),
+                constant(left)?,
+            )),
         }
     }
 
-    pub(super) fn holds(&self, twin: &Twin, now: Timestamp) -> bool {
-        self.evaluate(twin, now) == Some(true)
+    /// Texts without which it cannot hold: by path, any of the texts.
+    pub(super) fn required_texts<'a>(&'a self, into: &mut Vec<(&'a [Box<str>], Vec<&'a str>)>) {
+        let text = |constant: &'a Constant| match constant {
+            Constant::Text(text) => Some(&**text),
+            _ => None,
+        };
+        match self {
+            Self::And(parts) => parts.iter().for_each(|part| part.required_texts(into)),
+            Self::Compare(path, Comparison::Equal, Constant::Text(text)) => into.push((path, vec![text])),
+            Self::In(path, constants) => {
+                if let Some(texts) = constants.iter().map(text).collect() {
+                    into.push((path, texts));
+                }
+            }
+            _ => {}
+        }
     }
 
     /// `None` is CEL's error: a field that is not there, or values that cannot be compared.
-    fn evaluate(&self, twin: &Twin, now: Timestamp) -> Option<bool> {
+    pub(super) fn evaluate(&self, over: &Over<'_>) -> Option<bool> {
         match self {
-            Self::And(parts) => join(parts, false, twin, now),
-            Self::Or(parts) => join(parts, true, twin, now),
-            Self::Not(part) => part.evaluate(twin, now).map(|holds| !holds),
-            Self::Is(path) => match field(path, twin, now)? {
+            Self::And(parts) => join(parts, false, over),
+            Self::Or(parts) => join(parts, true, over),
+            Self::Not(part) => part.evaluate(over).map(|holds| !holds),
+            Self::Always(holds) => Some(*holds),
+            Self::ByCel(expression) => over.evaluate(expression),
+            Self::Is(path) => match field(path, over)? {
                 Field::Bool(yes) => Some(yes),
                 _ => None,
             },
             Self::Has(path) => {
+                if field(path, over).is_some() {
+                    return Some(true);
+                }
                 let (_, above) = path.split_last()?;
-                let present = field(path, twin, now).is_some();
-                (present || above.len() == 1 || field(above, twin, now).is_some()).then_some(present)
+                matches!(field(above, over)?, Field::Composite).then_some(false)
             }
-            Self::Compare(path, comparison, constant) => comparison.holds(&field(path, twin, now)?, constant),
+            Self::Compare(path, comparison, constant) => comparison.holds(&field(path, over)?, constant),
             Self::In(path, constants) => {
-                let field = field(path, twin, now)?;
+                let field = field(path, over)?;
                 Some(constants.iter().any(|constant| equal(&field, constant)))
             }
             Self::Text(path, test, text) => {
-                let Field::Text(value) = field(path, twin, now)? else { return None };
+                let Field::Text(value) = field(path, over)? else {
+                    return None;
+                };
                 Some(match test {
                     TextTest::StartsWith => value.starts_with(&**text),
                     TextTest::EndsWith => value.ends_with(&**text),
@@ -140,10 +187,10 @@ impl Predicate {
 }
 
 /// `&&` and `||`: a part that decides wins over an error, whichever comes first.
-fn join(parts: &[Predicate], decides: bool, twin: &Twin, now: Timestamp) -> Option<bool> {
+fn join(parts: &[Predicate], decides: bool, over: &Over<'_>) -> Option<bool> {
     let mut failed = false;
     for part in parts {
-        match part.evaluate(twin, now) {
+        match part.evaluate(over) {
             Some(holds) if holds == decides => return Some(decides),
             Some(_) => {}
             None => failed = true,
@@ -191,34 +238,42 @@ fn equal(field: &Field<'_>, constant: &Constant) -> bool {
     }
 }
 
-fn field<'a>(path: &[Box<str>], twin: &'a Twin, now: Timestamp) -> Option<Field<'a>> {
+fn field<'a>(path: &[Box<str>], over: &Over<'a>) -> Option<Field<'a>> {
     // Paths are short; a fixed array keeps the evaluation from allocating.
-    let mut parts = [""; 8];
+    let mut parts = [""; Filter::PATH_MAX];
     for (place, part) in parts.iter_mut().zip(path) {
         *place = part;
     }
-    match twin.field(parts.get(..path.len())?, now)? {
-        Field::Text(Cow::Borrowed(text)) => Some(Field::Text(Cow::Borrowed(text))),
-        other => Some(other),
-    }
+    over.twin.field(parts.get(..path.len())?, over.now)
 }
 
+/// The path that an expression is, if the twin itself knows all that can stand there.
 fn path(expression: &IdedExpr) -> Option<Path> {
-    match &expression.expr {
-        Expr::Ident(name) => Some(vec![name.as_str().into()]),
-        Expr::Select(select) if !select.test => {
-            let mut path = path(&select.operand)?;
-            path.push(select.field.as_str().into());
-            (path.len() <= 8).then_some(path)
-        }
+    let path = any_path(expression)?;
+    let parts: Vec<&str> = path.iter().map(|part| &**part).collect();
+    let is_known = match parts.as_slice() {
+        ["attributes", ..] | ["seq" | "kpis" | "state", _] => path.len() <= Filter::PATH_MAX,
+        ["state", "metrics", _] | ["state", "metrics", _, _] => true,
+        [_] => true,
+        _ => false,
+    };
+    is_known.then_some(path)
+}
+
+fn any_path(expression: &IdedExpr) -> Option<Path> {
+    let (mut path, name) = match &expression.expr {
+        Expr::Ident(name) => (Path::new(), name.as_str().into()),
+        Expr::Select(select) if !select.test => (any_path(&select.operand)?, select.field.as_str().into()),
         Expr::Call(call) if call.func_name == op::INDEX && call.target.is_none() => {
-            let mut path = path(call.args.first()?)?;
-            let Constant::Text(name) = constant(call.args.get(1)?)? else { return None };
-            path.push(name);
-            (path.len() <= 8).then_some(path)
+            let Constant::Text(name) = constant(call.args.get(1)?)? else {
+                return None;
+            };
+            (any_path(call.args.first()?)?, name)
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    path.push(name);
+    Some(path)
 }
 
 fn constant(expression: &IdedExpr) -> Option<Constant> {

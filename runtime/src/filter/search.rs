@@ -1,7 +1,8 @@
 //! Lists of twins: filtered, sorted, page by page.
 //!
 //! Promises: reads what was folded last; walks in slices and gives way between them, so that a search over many
-//! twins holds up neither their shards nor other requests; memory is bounded by the page.
+//! twins holds up neither their shards nor other requests; memory is bounded by the page. A twin that changes its
+//! place in a sorted list between two pages may be missed or come twice.
 
 use std::{cmp::Ordering, sync::Arc};
 
@@ -14,12 +15,19 @@ use gemba_twins::{
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::Filter;
 use crate::{store::StoreError, table::Twins};
 
+/// Most twins of a page.
+pub const LIMIT_MAX: usize = 1_000;
 /// Twins visited before giving way.
 const SLICE: usize = 512;
+/// Longest cursor, in bytes.
+const CURSOR_MAX: usize = 4_096;
+/// Texts are sorted by so many of their characters: a cursor has to hold them.
+const SORTED_BY_MAX: usize = 128;
 
 /// What is looked for.
 #[derive(Debug, Clone)]
@@ -32,7 +40,7 @@ pub struct Query {
     pub filter: Option<Arc<Filter>>,
     /// By a field's path such as `kpis.oee`, with `-` before it for the largest first; by id where absent.
     pub sort: Option<String>,
-    /// Most twins of the page.
+    /// Most twins of the page; held to 1 to [`LIMIT_MAX`].
     pub limit: usize,
     /// Where the page before ended.
     pub cursor: Option<String>,
@@ -52,7 +60,7 @@ pub struct Page<T> {
 /// Why nothing was looked for.
 #[derive(Debug, Error)]
 pub enum SearchError {
-    /// The cursor is not one of ours.
+    /// The cursor is not one of this list.
     #[error("the cursor is not one that a page of this list ended with (start without a cursor)")]
     Cursor,
     /// Nothing can be sorted by this.
@@ -63,17 +71,74 @@ pub enum SearchError {
     Store(#[from] StoreError),
 }
 
+/// What a twin is sorted by. Numbers come before texts; what has no such field comes last, whichever way.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
 enum Key {
-    Absent,
+    #[serde(rename = "n")]
     Number(f64),
+    #[serde(rename = "t")]
     Text(String),
+    #[serde(rename = "-")]
+    Absent,
 }
 
+/// A cursor: base64url of JSON. `list` is what it is a cursor of.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Cursor {
-    key: Option<Key>,
+    v: u8,
+    list: u64,
+    key: Key,
     twin: String,
+}
+
+/// The order of a list.
+struct Sorting<'a> {
+    path: Vec<&'a str>,
+    descending: bool,
+}
+
+impl<'a> Sorting<'a> {
+    fn of(sort: Option<&'a str>) -> Result<Self, SearchError> {
+        let Some(sort) = sort else {
+            return Ok(Self {
+                path: Vec::new(),
+                descending: false,
+            });
+        };
+        let (descending, path) = sort.strip_prefix('-').map_or((false, sort), |path| (true, path));
+        let path: Vec<&str> = path.split('.').collect();
+        if path.iter().any(|part| part.is_empty()) || path.len() > Filter::PATH_MAX {
+            return Err(SearchError::Sort(sort.chars().take(60).collect()));
+        }
+        Ok(Self { path, descending })
+    }
+
+    fn key(&self, twin: &Twin, now: Timestamp) -> Key {
+        if self.path.is_empty() {
+            return Key::Absent;
+        }
+        match twin.field(&self.path, now) {
+            Some(Field::Number(number)) if number.is_finite() => Key::Number(number),
+            Some(Field::Bool(yes)) => Key::Number(f64::from(u8::from(yes))),
+            Some(Field::Text(text)) => Key::Text(text.chars().take(SORTED_BY_MAX).collect()),
+            _ => Key::Absent,
+        }
+    }
+
+    fn order(&self, a: &(Key, TwinId), b: &(Key, TwinId)) -> Ordering {
+        let keys = match (&a.0, &b.0) {
+            (Key::Absent, Key::Absent) => Ordering::Equal,
+            (Key::Absent, _) => return Ordering::Greater,
+            (_, Key::Absent) => return Ordering::Less,
+            (Key::Number(a), Key::Number(b)) => a.total_cmp(b),
+            (Key::Text(a), Key::Text(b)) => a.cmp(b),
+            (Key::Number(_), Key::Text(_)) => Ordering::Less,
+            (Key::Text(_), Key::Number(_)) => Ordering::Greater,
+        };
+        let keys = if self.descending { keys.reverse() } else { keys };
+        keys.then_with(|| a.1.cmp(&b.1))
+    }
 }
 
 /// Finds twins; `render` makes of each twin of the page what the caller wants.
@@ -82,88 +147,106 @@ pub async fn search<T: Send>(
     query: &Query,
     mut render: impl FnMut(&Twin) -> T + Send,
 ) -> Result<Page<T>, SearchError> {
-    let after = query.cursor.as_deref().map(|cursor| decode_cursor(&query.tenant, cursor)).transpose()?;
-    if query.sort.is_none() && query.filter.is_none() {
-        let mut items = Vec::new();
-        let after = after.map(|(_, id)| id);
-        let next = twins.page(&query.tenant, query.kind, after.as_ref(), query.limit, &mut |twin| items.push(render(twin)))?;
-        return Ok(Page { items, cursor: next.map(|id| encode_cursor(None, &id)) });
-    }
-    let sort = query.sort.as_deref().unwrap_or_default();
-    let (descending, path) = sort.strip_prefix('-').map_or((false, sort), |path| (true, path));
-    // Without a sort all keys are absent, and what is left is the order of the ids.
-    let path: Vec<&str> = if query.sort.is_none() { Vec::new() } else { path.split('.').collect() };
-    if path.iter().any(|part| part.is_empty()) || path.len() > 8 {
-        return Err(SearchError::Sort(sort.chars().take(60).collect()));
-    }
-    let order = |a: &(Key, TwinId), b: &(Key, TwinId)| {
-        let keys = if descending { compare(&b.0, &a.0) } else { compare(&a.0, &b.0) };
-        // What has no such field comes last either way.
-        let absent = (a.0 == Key::Absent).cmp(&(b.0 == Key::Absent));
-        absent.then(keys).then_with(|| a.1.cmp(&b.1))
-    };
-    let after = after.map(|(key, id)| (key.unwrap_or(Key::Absent), id));
+    let sorting = Sorting::of(query.sort.as_deref())?;
+    let limit = query.limit.clamp(1, LIMIT_MAX);
+    let list = list_of(query);
+    let after = query
+        .cursor
+        .as_deref()
+        .map(|cursor| decode_cursor(&query.tenant, list, cursor))
+        .transpose()?;
+    let cursor = |(key, id): &(Key, TwinId)| encode_cursor(list, key.clone(), id);
+    let kind = query
+        .kind
+        .or_else(|| query.filter.as_ref().and_then(|filter| filter.required_kind()));
     let mut found: Vec<(Key, TwinId)> = Vec::new();
     for shard in 0..twins.shards() {
-        let mut cursor: Option<TwinId> = None;
+        // Sorted by id, a shard's walk goes the list's way: it begins at the cursor and ends with a page.
+        let by_id = sorting.path.is_empty();
+        let mut at: Option<TwinId> = if by_id {
+            after.as_ref().map(|(_, id)| id.clone())
+        } else {
+            None
+        };
+        let mut of_shard = 0;
         loop {
-            cursor = twins.slice(shard, &query.tenant, query.kind, cursor.as_ref(), SLICE, &mut |twin| {
-                if query.filter.as_ref().is_some_and(|filter| !filter.matches(twin, query.now)) {
+            let slice = if by_id && query.filter.is_none() {
+                limit + 1
+            } else {
+                SLICE
+            };
+            at = twins.slice(shard, &query.tenant, kind, at.as_ref(), slice, &mut |twin| {
+                if query
+                    .filter
+                    .as_ref()
+                    .is_some_and(|filter| !filter.matches(twin, query.now))
+                {
                     return;
                 }
-                let entry = (key(twin, &path, query.now), twin.id().clone());
-                if after.as_ref().is_none_or(|after| order(&entry, after).is_gt()) {
+                let entry = (sorting.key(twin, query.now), twin.id().clone());
+                if after
+                    .as_ref()
+                    .is_none_or(|after| sorting.order(&entry, after).is_gt())
+                {
                     found.push(entry);
+                    of_shard += 1;
                 }
             })?;
-            if found.len() > 4 * (query.limit + 1) {
-                found.sort_by(order);
-                found.truncate(query.limit + 1);
-            }
-            if cursor.is_none() {
-                break;
+            if found.len() > 4 * (limit + 1) {
+                found.sort_unstable_by(|a, b| sorting.order(a, b));
+                found.truncate(limit + 1);
             }
             tokio::task::yield_now().await;
+            if at.is_none() || by_id && of_shard > limit {
+                break;
+            }
         }
     }
-    found.sort_by(order);
-    let more = found.len() > query.limit;
-    found.truncate(query.limit);
-    let cursor = if more { found.last().map(|(key, id)| encode_cursor(Some(key.clone()), id)) } else { None };
+    found.sort_unstable_by(|a, b| sorting.order(a, b));
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let cursor = if more { found.last().map(cursor) } else { None };
     let mut items = Vec::with_capacity(found.len());
     for (_, id) in found {
-        items.extend(twins.with(&id, &mut render)?);
+        match twins.with(&id, &mut render) {
+            Ok(item) => items.extend(item),
+            // Set aside a moment ago: lists go on without it.
+            Err(StoreError::SetAside { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(Page { items, cursor })
 }
 
-fn key(twin: &Twin, path: &[&str], now: Timestamp) -> Key {
-    match twin.field(path, now) {
-        Some(Field::Number(number)) if number.is_finite() => Key::Number(number),
-        Some(Field::Bool(yes)) => Key::Number(f64::from(u8::from(yes))),
-        Some(Field::Text(text)) => Key::Text(text.into_owned()),
-        _ => Key::Absent,
-    }
+fn list_of(query: &Query) -> u64 {
+    let filter = query.filter.as_ref().map_or("", |filter| filter.text());
+    let sort = query.sort.as_deref().unwrap_or_default();
+    xxh3_64(format!("{:?}\0{sort}\0{filter}", query.kind).as_bytes())
 }
 
-fn compare(a: &Key, b: &Key) -> Ordering {
-    match (a, b) {
-        (Key::Number(a), Key::Number(b)) => a.total_cmp(b),
-        (Key::Text(a), Key::Text(b)) => a.cmp(b),
-        (Key::Number(_), Key::Text(_)) => Ordering::Less,
-        (Key::Text(_), Key::Number(_)) => Ordering::Greater,
-        _ => Ordering::Equal,
-    }
-}
-
-fn encode_cursor(key: Option<Key>, id: &TwinId) -> String {
-    let cursor = Cursor { key, twin: id.to_string() };
+fn encode_cursor(list: u64, key: Key, id: &TwinId) -> String {
+    let cursor = Cursor {
+        v: 1,
+        list,
+        key,
+        twin: id.to_string(),
+    };
+    // Numbers are finite, so this is JSON.
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&cursor).unwrap_or_default())
 }
 
-fn decode_cursor(tenant: &TenantId, text: &str) -> Result<(Option<Key>, TwinId), SearchError> {
+fn decode_cursor(tenant: &TenantId, list: u64, text: &str) -> Result<(Key, TwinId), SearchError> {
+    if text.len() > CURSOR_MAX {
+        return Err(SearchError::Cursor);
+    }
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| SearchError::Cursor)?;
     let cursor: Cursor = serde_json::from_slice(&bytes).map_err(|_| SearchError::Cursor)?;
     let id = TwinId::parse(tenant.clone(), &cursor.twin).map_err(|_| SearchError::Cursor)?;
+    if cursor.v != 1 || cursor.list != list {
+        return Err(SearchError::Cursor);
+    }
     Ok((cursor.key, id))
 }
+
+#[cfg(test)]
+mod tests;

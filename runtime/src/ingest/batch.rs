@@ -105,14 +105,25 @@ impl Batch {
 
     /// Takes a message that was received at `received_at` and is called `fallback_id` where it has no id of its own.
     /// One that cannot be read or bound is not taken: it is kept as rejected already.
-    pub(crate) fn push_again(&mut self, message: &Message<'_>, received_at: Timestamp, fallback_id: &str) -> Result<(), Rejection> {
-        self.take(message, received_at, Some(fallback_id)).inspect_err(|_| {
-            self.messages -= 1;
-            self.account.taken_back(1);
-        })
+    pub(crate) fn push_again(
+        &mut self,
+        message: &Message<'_>,
+        received_at: Timestamp,
+        fallback_id: &str,
+    ) -> Result<(), Rejection> {
+        self.take(message, received_at, Some(fallback_id))
+            .inspect_err(|_| {
+                self.messages -= 1;
+                self.account.taken_back(1);
+            })
     }
 
-    fn take(&mut self, message: &Message<'_>, received_at: Timestamp, fallback_id: Option<&str>) -> Result<(), Rejection> {
+    fn take(
+        &mut self,
+        message: &Message<'_>,
+        received_at: Timestamp,
+        fallback_id: Option<&str>,
+    ) -> Result<(), Rejection> {
         let index = self.messages;
         self.messages += 1;
         self.account.received(1);
@@ -120,7 +131,12 @@ impl Batch {
         self.push_event(index, event)
     }
 
-    fn event(&self, message: &Message<'_>, received_at: Timestamp, fallback_id: Option<&str>) -> Result<Event, Rejection> {
+    fn event(
+        &self,
+        message: &Message<'_>,
+        received_at: Timestamp,
+        fallback_id: Option<&str>,
+    ) -> Result<Event, Rejection> {
         match message {
             Message::Reading { sensor, json } => {
                 self.reading(decode::native_reading(*sensor, json)?, received_at, fallback_id)
@@ -128,16 +144,27 @@ impl Batch {
             Message::ChirpStack { topic, payload } => {
                 self.reading(decode::chirpstack(topic, payload)?, received_at, fallback_id)
             }
-            Message::TheThingsStack { topic, payload } => {
-                self.reading(decode::the_things_stack(topic, payload)?, received_at, fallback_id)
-            }
+            Message::TheThingsStack { topic, payload } => self.reading(
+                decode::the_things_stack(topic, payload)?,
+                received_at,
+                fallback_id,
+            ),
             Message::Scan { reader, json } => {
                 let mut scan = decode::native_scan(*reader, json)?;
                 let (at, given_id) = (scan.at, scan.message_id.take());
                 let (twin, scan) = self.bindings.bind_scan(&self.tenant, scan)?;
-                self.complete(twin, at, received_at, given_id.as_deref().or(fallback_id), Body::Scan(scan))
+                self.complete(
+                    twin,
+                    at,
+                    received_at,
+                    given_id.as_deref().or(fallback_id),
+                    Body::Scan(scan),
+                )
             }
-            Message::Refused { code, detail, .. } => Err(Rejection { code, detail: detail.clone() }),
+            Message::Refused { code, detail, .. } => Err(Rejection {
+                code,
+                detail: detail.clone(),
+            }),
         }
     }
 
@@ -149,7 +176,13 @@ impl Batch {
     ) -> Result<Event, Rejection> {
         let (at, given_id) = (reading.at, reading.message_id.take());
         let (twin, reading) = self.bindings.bind_reading(&self.tenant, reading)?;
-        self.complete(twin, at, received_at, given_id.as_deref().or(fallback_id), Body::Reading(reading))
+        self.complete(
+            twin,
+            at,
+            received_at,
+            given_id.as_deref().or(fallback_id),
+            Body::Reading(reading),
+        )
     }
 
     fn complete(
@@ -165,7 +198,10 @@ impl Batch {
         {
             return Err(Rejection {
                 code: "reading.timestamp_future",
-                detail: format!("timestamp {at} is more than 5 minutes ahead of {} (set the device's clock)", self.now),
+                detail: format!(
+                    "timestamp {at} is more than 5 minutes ahead of {} (set the device's clock)",
+                    self.now
+                ),
             });
         }
         let mut event = Event {
@@ -192,10 +228,19 @@ impl Batch {
         let length = arena.len() - start;
         if length > RECORD_MAX {
             arena.truncate(start);
-            let detail = format!("the event takes {length} bytes (at most {RECORD_MAX} are kept; split the message)");
-            return Err(Rejection { code: "message.too_large", detail });
+            let detail =
+                format!("the event takes {length} bytes (at most {RECORD_MAX} are kept; split the message)");
+            return Err(Rejection {
+                code: "message.too_large",
+                detail,
+            });
         }
-        items.push(Item { index, dedupe, end: end_of(arena), payload: Payload::Event(event) });
+        items.push(Item {
+            index,
+            dedupe,
+            end: end_of(arena),
+            payload: Payload::Event(event),
+        });
         Ok(())
     }
 
@@ -222,7 +267,12 @@ impl Batch {
         let shard = self.ingest.inner.router.rejected_shard(&self.tenant);
         let (_, items, arena) = part(&mut self.parts, shard);
         record::encode_rejected(&rejected, arena);
-        items.push(Item { index, dedupe: 0, end: end_of(arena), payload: Payload::Rejected(Box::new(rejected)) });
+        items.push(Item {
+            index,
+            dedupe: 0,
+            end: end_of(arena),
+            payload: Payload::Rejected(Box::new(rejected)),
+        });
         self.rejections.push((index, rejection));
     }
 
@@ -233,7 +283,14 @@ impl Batch {
         let ticket = TicketState::new(messages, rejections, Some(permit), self.account.clone());
         for (shard, items, arena) in std::mem::take(&mut self.parts) {
             if !items.is_empty() {
-                self.ingest.inner.router.submit(shard, Submission { ticket: ticket.clone(), items, arena });
+                self.ingest.inner.router.submit(
+                    shard,
+                    Submission {
+                        ticket: ticket.clone(),
+                        items,
+                        arena,
+                    },
+                );
             }
         }
         Ticket(ticket)
@@ -267,7 +324,12 @@ pub(crate) fn dedupe_key(event: &Event) -> u128 {
         _ => return 0,
     };
     let mut hasher = Xxh3::new();
-    for part in [event.twin.tenant().as_str(), event.twin.kind().as_str(), sender, &event.message_id] {
+    for part in [
+        event.twin.tenant().as_str(),
+        event.twin.kind().as_str(),
+        sender,
+        &event.message_id,
+    ] {
         hasher.update(part.as_bytes());
         hasher.update(&[0]);
     }
@@ -277,7 +339,11 @@ pub(crate) fn dedupe_key(event: &Event) -> u128 {
 /// A message id derived from the content, for senders that give a timestamp but no id.
 fn derived_id(event: &Event) -> Box<str> {
     let mut bytes = Vec::with_capacity(256);
-    let content = Event { received_at: event.at, source: "".into(), ..event.clone() };
+    let content = Event {
+        received_at: event.at,
+        source: "".into(),
+        ..event.clone()
+    };
     bytes.extend_from_slice(&shard_key(&event.twin));
     content.encode(&mut bytes);
     format!("~{:032x}", xxh3_128(&bytes)).into()

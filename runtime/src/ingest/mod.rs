@@ -13,15 +13,11 @@ use gemba_twins::id::TenantId;
 
 pub use batch::Batch;
 pub(crate) use batch::{Payload, Submission, dedupe_key};
-pub use ticket::{SubmitError, Ticket};
 pub(crate) use ticket::TicketState;
+pub use ticket::{SubmitError, Ticket};
 
 use crate::{
-    accounts::Accounts,
-    decode::Rejection,
-    gate::Gate,
-    metric_definitions as names,
-    plants::PlantDirectory,
+    accounts::Accounts, decode::Rejection, gate::Gate, metric_definitions as names, plants::PlantDirectory,
     shard::Router,
 };
 
@@ -104,7 +100,14 @@ impl Ingest {
         plants: Arc<PlantDirectory>,
         router: Arc<Router>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { gate, accounts, plants, router }) }
+        Self {
+            inner: Arc::new(Inner {
+                gate,
+                accounts,
+                plants,
+                router,
+            }),
+        }
     }
 
     /// An empty batch of one tenant and source (`mqtt`, `http`, `broker.plant`).

@@ -48,7 +48,12 @@ pub(crate) struct TicketState {
 }
 
 impl TicketState {
-    pub(crate) fn new(messages: usize, rejections: Vec<(u32, Rejection)>, permit: Option<Permit>, account: Arc<Account>) -> Arc<Self> {
+    pub(crate) fn new(
+        messages: usize,
+        rejections: Vec<(u32, Rejection)>,
+        permit: Option<Permit>,
+        account: Arc<Account>,
+    ) -> Arc<Self> {
         let ends = (0..messages).map(|_| AtomicU8::new(PENDING)).collect();
         Arc::new(Self {
             ends,
@@ -69,7 +74,10 @@ impl TicketState {
 
     /// The message at `index` could not be made durable.
     pub(crate) fn fail(&self, error: SubmitError) {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(error);
         self.one_less();
     }
 
@@ -95,7 +103,12 @@ impl TicketState {
     }
 
     fn outcomes(&self) -> Result<Vec<Outcome>, SubmitError> {
-        if let Some(error) = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+        if let Some(error) = self
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+        {
             return Err(error);
         }
         let mut rejections = self.rejections.iter();

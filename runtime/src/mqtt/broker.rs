@@ -2,24 +2,54 @@
 //!
 //! Promises: a message is acknowledged to the broker only when it is durable and visible; the session is persistent
 //! and the client id stable, so that the broker keeps what comes while the node is down. An acknowledgement of a
-//! connection that is gone is dropped: the broker sends that message again and it counts once.
+//! connection that is gone is dropped: the broker sends that message again and it counts once. Faults that rumqttc
+//! keeps over a break cannot matter, since each connection has an event loop of its own.
 
-use std::{sync::Arc, time::Duration};
+mod filter;
+mod options;
 
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    panic::AssertUnwindSafe,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
 use gemba_twins::id::TenantId;
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, SubscribeFilter, TlsConfiguration, Transport};
-use rustls::{ClientConfig, RootCertStore, pki_types::{CertificateDer, pem::PemObject}};
+use rumqttc::{
+    AsyncClient, Event, EventLoop, Outgoing, Packet, Publish, QoS, SubAck, SubscribeFilter,
+    SubscribeReasonCode,
+};
 use thiserror::Error;
-use tokio::sync::{mpsc, watch};
-use tracing::{info, warn};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use tracing::{error, info, warn};
 
+use self::filter::matches;
 use super::{metric_names as names, topic::Topic};
-use crate::ingest::{Ingest, Message, Ticket};
+use crate::{
+    clock,
+    ingest::{Ingest, Message, Ticket},
+};
 
-/// Largest packet that is taken; rumqttc's own 10 KiB would end in a reconnect loop.
-const PACKET_MAX: usize = 1 << 20;
-/// Messages that wait for their acknowledgement.
-const UNDER_WAY: usize = 2_048;
+/// Batches that wait for their acknowledgement; rumqttc reads ten messages at a time at most.
+const BATCHES_UNDER_WAY: usize = 256;
+/// Acknowledgements that wait to be sent; more than there can be, so that nobody ever waits for room.
+const REQUESTS_MAX: usize = 4_096;
+/// Largest message that is used; the same as on the own listener.
+const MESSAGE_MAX: usize = 256 << 10;
+/// First wait before connecting again, and the longest.
+const WAIT_MIN: Duration = Duration::from_millis(100);
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// A connection that held this long was a good one: the waits begin anew.
+const HELD: Duration = Duration::from_secs(10);
+/// What is durable when the node stops has this long to be acknowledged; the rest comes again.
+const STOP_MAX: Duration = Duration::from_secs(2);
 
 /// How a subscription's payloads are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +65,9 @@ pub enum BrokerDecoder {
 /// A subscription at a broker.
 #[derive(Debug, Clone)]
 pub struct BrokerSubscription {
-    /// The topic filter.
+    /// The topic filter; `$share/{group}/…` shares the messages with other nodes.
     pub topic: String,
-    /// 0 or 1.
+    /// 0 or 1. With 0 the broker drops what comes while the node is down or busy.
     pub qos: u8,
     /// How its payloads are read.
     pub decoder: BrokerDecoder,
@@ -48,16 +78,20 @@ pub struct BrokerSubscription {
 pub struct BrokerSettings {
     /// Names the source `broker.{name}`.
     pub name: String,
-    /// `mqtt://` or `mqtts://`, with user and password where it wants them.
+    /// `mqtt://` or `mqtts://`, with user and password where it wants them (`%40` for an `@` in them).
     pub url: String,
     /// Stable, so that the broker knows the session again.
     pub client_id: String,
     /// Whose twins its messages feed; the broker's access rules are the boundary.
     pub tenant: TenantId,
-    /// What is subscribed to.
+    /// What is subscribed to; a message that fits several is read by the first.
     pub subscriptions: Vec<BrokerSubscription>,
-    /// Who signed the broker's certificate (PEM), for `mqtts://`.
-    pub ca: Option<std::path::PathBuf>,
+    /// Who signed the broker's certificate (PEM), for `mqtts://`; without it, whom the system trusts.
+    pub ca: Option<PathBuf>,
+    /// The connector's own certificate (PEM), for brokers that want one, as AWS IoT Core does.
+    pub certificate: Option<PathBuf>,
+    /// The certificate's key (PEM).
+    pub certificate_key: Option<PathBuf>,
 }
 
 /// Settings that cannot work.
@@ -70,191 +104,259 @@ pub struct InvalidBroker {
     pub detail: String,
 }
 
-/// The parts of `mqtt[s]://[user[:password]@]host[:port]`.
-#[derive(Debug, PartialEq, Eq)]
-struct Url<'a> {
-    tls: bool,
-    login: Option<(&'a str, &'a str)>,
-    host: &'a str,
-    port: u16,
-}
-
-impl<'a> Url<'a> {
-    fn parse(url: &'a str) -> Result<Self, &'static str> {
-        let (tls, rest) = match (url.strip_prefix("mqtt://"), url.strip_prefix("mqtts://")) {
-            (Some(rest), _) => (false, rest),
-            (_, Some(rest)) => (true, rest),
-            _ => return Err("url does not begin with mqtt:// or mqtts://"),
-        };
-        let rest = rest.trim_end_matches('/');
-        let (login, place) = rest.rsplit_once('@').map_or((None, rest), |(login, place)| (Some(login), place));
-        let (host, port) = match place.rsplit_once(':') {
-            Some((host, port)) => (host, port.parse().map_err(|_| "the port is not a number")?),
-            None => (place, if tls { 8883 } else { 1883 }),
-        };
-        if host.is_empty() {
-            return Err("url names no host");
-        }
-        let login = login.map(|login| login.split_once(':').unwrap_or((login, "")));
-        Ok(Self { tls, login, host, port })
-    }
+/// Why a connection ended.
+#[derive(Debug, Error)]
+enum Ended {
+    #[error("the node stops")]
+    Stopping,
+    #[error("{0}")]
+    Broken(String),
+    #[error("a message could not be made durable (the broker sends it again)")]
+    NotDurable,
 }
 
 /// Stays connected to a broker until `shutdown` turns true.
-pub async fn run(settings: BrokerSettings, ingest: Ingest, mut shutdown: watch::Receiver<bool>) -> Result<(), InvalidBroker> {
+pub async fn run(
+    settings: BrokerSettings,
+    ingest: Ingest,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), InvalidBroker> {
     names::describe();
-    let options = options(&settings)?;
-    let source: Arc<str> = format!("broker.{}", settings.name).into();
-    let settings = Arc::new(settings);
-    let mut delay = Duration::from_millis(100);
-    while !*shutdown.borrow() {
-        // A new event loop for each connection: what rumqttc keeps over a break has known faults.
-        let (client, events) = AsyncClient::new(options.clone(), UNDER_WAY * 2);
-        let connected = connection(&settings, &ingest, &source, client, events, &mut shutdown).await;
-        metrics::gauge!(names::BROKER_CONNECTED, "connector" => source.to_string()).set(0.0);
-        if *shutdown.borrow() {
-            break;
+    let options = options::of(&settings)?;
+    let connector = Connector {
+        source: format!("broker.{}", settings.name).into(),
+        settings,
+        ingest,
+    };
+    let mut failures = 0;
+    loop {
+        let began = clock::instant();
+        let (client, events) = AsyncClient::new(options.clone(), REQUESTS_MAX);
+        // A panic in the client library ends the connection, not the connector.
+        let connection = AssertUnwindSafe(connector.connection(client, events, &mut shutdown)).catch_unwind();
+        let ended = connection
+            .await
+            .unwrap_or_else(|_| Ended::Broken("the MQTT client panicked".into()));
+        connector.connected_gauge(0.0);
+        if matches!(ended, Ended::Stopping) {
+            info!(broker = %connector.settings.name, "broker connector stopped");
+            return Ok(());
         }
-        match connected {
-            Ok(()) => delay = Duration::from_millis(100),
-            Err(problem) => {
-                warn!(broker = %settings.name, %problem, retry_ms = delay.as_millis() as u64, "not connected to the broker");
-                delay = (delay * 2).min(Duration::from_secs(10));
-            }
-        }
-        // Connectors that lost the same broker do not come back at the same moment.
-        let jitter = Duration::from_millis(u64::from(std::process::id() % 97));
+        let held = clock::instant() - began > HELD && !matches!(ended, Ended::NotDurable);
+        failures = if held { 1 } else { failures + 1 };
+        let wait = wait_before(failures, RandomState::new().build_hasher().finish());
+        warn!(broker = %connector.settings.name, problem = %ended, wait_ms = wait.as_millis() as u64, "broker connection ended");
         tokio::select! {
-            () = tokio::time::sleep(delay + jitter) => {}
-            _ = shutdown.wait_for(|stop| *stop) => break,
+            () = tokio::time::sleep(wait) => {}
+            // An error means that the sender is gone, which ends the node too.
+            _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
         }
     }
-    info!(broker = %settings.name, "broker connector stopped");
-    Ok(())
 }
 
-fn options(settings: &BrokerSettings) -> Result<MqttOptions, InvalidBroker> {
-    let invalid = |detail: &str| InvalidBroker { name: settings.name.clone(), detail: detail.to_owned() };
-    let url = Url::parse(&settings.url).map_err(invalid)?;
-    if settings.client_id.is_empty() {
-        return Err(invalid("client_id is empty (the broker keeps messages only for a session it can name)"));
-    }
-    if settings.subscriptions.is_empty() {
-        return Err(invalid("it has no subscription"));
-    }
-    let mut options = MqttOptions::new(&settings.client_id, url.host, url.port);
-    options.set_clean_session(false);
-    options.set_manual_acks(true);
-    options.set_keep_alive(Duration::from_secs(20));
-    options.set_max_packet_size(PACKET_MAX, PACKET_MAX);
-    options.set_inflight(1_000);
-    if let Some((user, password)) = url.login {
-        options.set_credentials(user, password);
-    }
-    if url.tls {
-        let Some(file) = &settings.ca else {
-            return Err(invalid("mqtts:// needs ca, the file with the certificate of who signed the broker's"));
-        };
-        let mut roots = RootCertStore::empty();
-        let chain = CertificateDer::pem_file_iter(file).map_err(|error| invalid(&format!("{}: {error}", file.display())))?;
-        for certificate in chain {
-            let certificate = certificate.map_err(|error| invalid(&format!("{}: {error}", file.display())))?;
-            roots.add(certificate).map_err(|error| invalid(&format!("{}: {error}", file.display())))?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| invalid(&error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        options.set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::new(config))));
-    }
-    Ok(options)
+/// Doubles with each failure; half of it is by chance, so that connectors which lost the same broker do not all come
+/// back at the same moment.
+fn wait_before(failures: u32, random: u64) -> Duration {
+    let longest = WAIT_MIN
+        .saturating_mul(1 << failures.saturating_sub(1).min(10))
+        .min(WAIT_MAX);
+    longest / 2 + (longest / 2).mul_f64(random as f64 / u64::MAX as f64)
 }
 
-/// A message that waits for its acknowledgement.
+struct Connector {
+    settings: BrokerSettings,
+    ingest: Ingest,
+    source: Arc<str>,
+}
+
+/// Messages that wait for their acknowledgement, without their payloads.
 struct Waiting {
     ticket: Ticket,
-    publish: Publish,
+    messages: Vec<Publish>,
 }
 
-/// One connection, from CONNECT to its end.
-async fn connection(
-    settings: &Arc<BrokerSettings>,
-    ingest: &Ingest,
-    source: &Arc<str>,
-    client: AsyncClient,
-    mut events: EventLoop,
-    shutdown: &mut watch::Receiver<bool>,
-) -> Result<(), String> {
-    let (waiting, tickets) = mpsc::channel(UNDER_WAY);
-    // Acknowledges from a task of its own: the polling task may never wait for its own queue.
-    let mut acknowledging = tokio::spawn(acknowledge(client.clone(), tickets));
-    loop {
-        let event = tokio::select! {
-            event = events.poll() => event.map_err(|error| error.to_string())?,
-            _ = &mut acknowledging => return Err("storage did not take a message; the broker sends it again".into()),
-            _ = shutdown.wait_for(|stop| *stop) => break,
+impl Connector {
+    /// One connection, from CONNECT to its end.
+    async fn connection(
+        &self,
+        client: AsyncClient,
+        mut events: EventLoop,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Ended {
+        let (waiting, tickets) = mpsc::channel(BATCHES_UNDER_WAY);
+        // Acknowledges from a task of its own: the polling task may never wait for its own queue. The client belongs
+        // to this connection, so that an acknowledgement cannot reach a later one.
+        let acknowledging = acknowledge(client.clone(), tickets, self.source.clone());
+        let mut acknowledging = tokio::spawn(acknowledging);
+        let ended = tokio::select! {
+            ended = self.read_on(&client, &mut events, &waiting) => ended,
+            _ = &mut acknowledging => Ended::NotDurable,
+            // An error means that the sender is gone, which ends the node too.
+            _ = shutdown.wait_for(|stop| *stop) => Ended::Stopping,
         };
-        match event {
-            Event::Incoming(Packet::ConnAck(connack)) => {
-                info!(broker = %settings.name, session_present = connack.session_present, "connected to the broker");
-                metrics::gauge!(names::BROKER_CONNECTED, "connector" => source.to_string()).set(1.0);
-                metrics::counter!(names::BROKER_RECONNECTS, "connector" => source.to_string()).increment(1);
-                let filters = settings.subscriptions.iter().map(|subscription| {
-                    let qos = if subscription.qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
-                    SubscribeFilter::new(subscription.topic.clone(), qos)
-                });
-                // Also into a session that is present: the configuration may have changed since.
-                client.try_subscribe_many(filters).map_err(|error| error.to_string())?;
-            }
-            Event::Incoming(Packet::Publish(publish)) => {
-                let ticket = submit(settings, ingest, source, &publish).await;
-                // Waiting here stops the polling, and with it the reading: back-pressure for the broker.
-                if waiting.send(Waiting { ticket, publish }).await.is_err() {
-                    return Err("storage did not take a message; the broker sends it again".into());
+        drop(waiting);
+        if matches!(ended, Ended::Stopping) {
+            let last_words = async {
+                tokio::select! {
+                    _ = &mut acknowledging => {}
+                    // What still comes is not read: it was promised nothing and comes again.
+                    () = poll_to_the_end(&mut events) => return,
                 }
+                // Goes out after the acknowledgements.
+                if client.try_disconnect().is_ok() {
+                    poll_to_the_end(&mut events).await;
+                }
+            };
+            // Too slow: the broker sends again what it got no acknowledgement for.
+            let _ = timeout(STOP_MAX, last_words).await;
+        }
+        acknowledging.abort();
+        ended
+    }
+
+    async fn read_on(
+        &self,
+        client: &AsyncClient,
+        events: &mut EventLoop,
+        waiting: &mpsc::Sender<Waiting>,
+    ) -> Ended {
+        loop {
+            let event = match events.poll().await {
+                Ok(event) => event,
+                Err(problem) => return Ended::Broken(problem.to_string()),
+            };
+            match event {
+                Event::Incoming(Packet::ConnAck(connack)) => {
+                    info!(broker = %self.settings.name, session_present = connack.session_present, "connected to the broker");
+                    self.connected_gauge(1.0);
+                    metrics::counter!(names::BROKER_CONNECTS, "connector" => self.source.to_string())
+                        .increment(1);
+                    // Also into a session that is present: the configuration may have changed since.
+                    let filters = self.settings.subscriptions.iter().map(|subscription| {
+                        let qos = if subscription.qos == 0 {
+                            QoS::AtMostOnce
+                        } else {
+                            QoS::AtLeastOnce
+                        };
+                        SubscribeFilter::new(subscription.topic.clone(), qos)
+                    });
+                    if let Err(problem) = client.try_subscribe_many(filters) {
+                        return Ended::Broken(problem.to_string());
+                    }
+                }
+                Event::Incoming(Packet::SubAck(answer)) => self.check_granted(&answer),
+                Event::Incoming(Packet::Publish(first)) => {
+                    let mut messages = vec![first];
+                    // What was read together is submitted together.
+                    while let Some(Event::Incoming(Packet::Publish(_))) = events.state.events.front() {
+                        if let Some(Event::Incoming(Packet::Publish(next))) = events.state.events.pop_front()
+                        {
+                            messages.push(next);
+                        }
+                    }
+                    // Waiting in here stops the polling, and with it the reading: back-pressure for the broker.
+                    let submitted = self.submit(messages).await;
+                    if waiting.send(submitted).await.is_err() {
+                        return Ended::NotDurable;
+                    }
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
-    // What is durable by now is still acknowledged; the rest comes again.
-    drop(waiting);
-    let drained = async {
-        while !acknowledging.is_finished() {
-            if events.poll().await.is_err() {
-                break;
+
+    async fn submit(&self, mut messages: Vec<Publish>) -> Waiting {
+        let tenant = &self.settings.tenant;
+        let bytes = messages
+            .iter()
+            .map(|message| message.payload.len() + message.topic.len())
+            .sum();
+        let permit = self.ingest.admit(tenant, messages.len(), bytes).await;
+        let mut batch = self.ingest.batch(tenant, &self.source);
+        for message in &mut messages {
+            // Only its number is needed from here on.
+            let payload = std::mem::take(&mut message.payload);
+            batch.push(self.message(&message.topic, &payload));
+        }
+        Waiting {
+            ticket: batch.submit(permit),
+            messages,
+        }
+    }
+
+    fn message<'a>(&self, topic: &'a str, payload: &'a Bytes) -> Message<'a> {
+        if payload.len() > MESSAGE_MAX {
+            let detail = format!(
+                "the message has {} bytes (at most {MESSAGE_MAX} are read; split it)",
+                payload.len()
+            );
+            return Message::Refused {
+                topic,
+                payload,
+                code: "message.too_large",
+                detail,
+            };
+        }
+        let fits = |subscription: &&BrokerSubscription| matches(topic, &subscription.topic);
+        match self
+            .settings
+            .subscriptions
+            .iter()
+            .find(fits)
+            .map(|subscription| subscription.decoder)
+        {
+            Some(BrokerDecoder::ChirpStack) => Message::ChirpStack { topic, payload },
+            Some(BrokerDecoder::TheThingsStack) => Message::TheThingsStack { topic, payload },
+            // A session may still hold subscriptions that are not configured any more.
+            Some(BrokerDecoder::Native) | None => {
+                Topic::parse(topic, &self.settings.tenant).message(topic, payload)
             }
         }
-    };
-    let _ = tokio::time::timeout(Duration::from_secs(1), drained).await;
-    Ok(())
+    }
+
+    /// Says which subscriptions the broker did not grant; it would keep silent for ever.
+    fn check_granted(&self, answer: &SubAck) {
+        for (subscription, code) in self.settings.subscriptions.iter().zip(&answer.return_codes) {
+            let (broker, topic) = (&self.settings.name, &subscription.topic);
+            match code {
+                SubscribeReasonCode::Failure => {
+                    error!(%broker, %topic, "the broker refused a subscription (may this user read the topic?)");
+                    metrics::counter!(names::BROKER_REFUSED, "connector" => self.source.to_string())
+                        .increment(1);
+                }
+                SubscribeReasonCode::Success(QoS::AtMostOnce) if subscription.qos > 0 => {
+                    warn!(%broker, %topic, "the broker grants QoS 0 only: what comes while the node is down is lost");
+                }
+                SubscribeReasonCode::Success(_) => {}
+            }
+        }
+    }
+
+    fn connected_gauge(&self, value: f64) {
+        metrics::gauge!(names::BROKER_CONNECTED, "connector" => self.source.to_string()).set(value);
+    }
 }
 
-async fn submit(settings: &BrokerSettings, ingest: &Ingest, source: &Arc<str>, publish: &Publish) -> Ticket {
-    let permit = ingest.admit(&settings.tenant, 1, publish.payload.len() + publish.topic.len()).await;
-    let mut batch = ingest.batch(&settings.tenant, source);
-    let (topic, payload) = (publish.topic.as_str(), &publish.payload[..]);
-    let matching = settings.subscriptions.iter().find(|subscription| rumqttc::matches(topic, &subscription.topic));
-    batch.push(match matching.map(|subscription| subscription.decoder) {
-        Some(BrokerDecoder::ChirpStack) => Message::ChirpStack { topic, payload },
-        Some(BrokerDecoder::TheThingsStack) => Message::TheThingsStack { topic, payload },
-        Some(BrokerDecoder::Native) | None => Topic::parse(topic, &settings.tenant).message(topic, payload),
-    });
-    batch.submit(permit)
-}
-
-/// Acknowledges in order what is durable; ends at the first message that is not.
-async fn acknowledge(client: AsyncClient, mut tickets: mpsc::Receiver<Waiting>) {
-    while let Some(Waiting { ticket, publish }) = tickets.recv().await {
+/// Acknowledges in order what is durable; ends at the first batch that is not.
+async fn acknowledge(client: AsyncClient, mut tickets: mpsc::Receiver<Waiting>, source: Arc<str>) {
+    while let Some(Waiting { ticket, messages }) = tickets.recv().await {
         if ticket.await.is_err() {
             return;
         }
-        // The client belongs to one connection, so an acknowledgement cannot reach a later one.
-        if publish.qos != QoS::AtMostOnce && client.ack(&publish).await.is_err() {
-            metrics::counter!(names::BROKER_STALE_ACKS).increment(1);
+        for message in messages.iter().filter(|message| message.qos != QoS::AtMostOnce) {
+            if client.ack(message).await.is_err() {
+                metrics::counter!(names::BROKER_STALE_ACKS, "connector" => source.to_string()).increment(1);
+            }
         }
     }
+}
+
+/// Polls until the connection has ended or DISCONNECT has been sent.
+async fn poll_to_the_end(events: &mut EventLoop) {
+    while !matches!(
+        events.poll().await,
+        Err(_) | Ok(Event::Outgoing(Outgoing::Disconnect))
+    ) {}
 }
 
 #[cfg(test)]
@@ -262,12 +364,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_read_or_refused() {
-        let url = Url::parse("mqtts://app:secret@broker.example:8884/").expect("a url");
-        assert_eq!(url, Url { tls: true, login: Some(("app", "secret")), host: "broker.example", port: 8884 });
-        assert_eq!(Url::parse("mqtt://127.0.0.1").expect("a url").port, 1883);
-        for wrong in ["http://broker", "mqtt://", "mqtt://broker:many"] {
-            assert!(Url::parse(wrong).is_err(), "{wrong}");
-        }
+    fn waits_grow_and_differ() {
+        assert_eq!(wait_before(1, 0), Duration::from_millis(50));
+        assert_eq!(wait_before(1, u64::MAX), WAIT_MIN);
+        assert_eq!(wait_before(4, u64::MAX), Duration::from_millis(800));
+        assert_eq!(wait_before(40, u64::MAX), WAIT_MAX);
+        assert!(wait_before(40, 0) >= WAIT_MAX / 2);
     }
 }

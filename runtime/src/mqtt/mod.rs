@@ -3,14 +3,21 @@
 //! Promises: a PUBACK leaves only after the message is durable and visible; what cannot be used is kept as rejected,
 //! not dropped. Knows nothing of what a message means.
 
-mod broker;
-mod connection;
 mod listener;
-mod metric_names;
+
+mod connection;
+mod reading;
+mod writing;
+
+mod answer;
 mod packet;
 mod sessions;
 mod tls;
 mod topic;
+
+mod broker;
+
+mod metric_names;
 
 pub use broker::{BrokerDecoder, BrokerSettings, BrokerSubscription, InvalidBroker, run as run_broker};
 pub use listener::{ListenError, Listener, ListenerSettings, serve};

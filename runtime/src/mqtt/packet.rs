@@ -1,20 +1,23 @@
-//! MQTT packets, 3.1.1 and 5 alike, as a connection sees them.
+//! MQTT packets, 3.1.1 and 5 alike, as a connection reads them.
 //!
-//! Promises: foreign bytes are read by rumqttc's codec, which is kept and fuzzed there and by our tests; what its
-//! state gets wrong is refused here, nothing panics. The few packets that a server writes are written here.
+//! Promises: a packet is taken whole or not at all, and nothing panics. The bodies are read by rumqttc's codec, which
+//! is kept and already here for the broker connector; the frame, the flags and what else its codec lets pass are
+//! checked here. Knows nothing of sessions and of what a topic means.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::{Bytes, BytesMut};
 use rumqttc::{
-    mqttbytes::{self, QoS as QoS4, v4},
-    v5::mqttbytes as v5bytes,
-    v5::mqttbytes::{QoS as QoS5, v5},
+    mqttbytes::{self, v4},
+    v5::mqttbytes::{self as v5bytes, v5},
 };
+
+use super::answer::reason;
 
 /// Which MQTT a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
+    /// 3.1.1, whose protocol level is 4.
     V4,
     V5,
 }
@@ -22,347 +25,353 @@ pub(super) enum Version {
 /// What a client asks for when it connects.
 #[derive(Debug)]
 pub(super) struct Connect {
+    pub(super) version: Version,
     pub(super) client_id: String,
     pub(super) keep_alive_s: u16,
     pub(super) clean: bool,
+    /// User and password; the user may be empty.
     pub(super) login: Option<(String, String)>,
-    pub(super) will: Option<(String, Bytes)>,
+    /// Topic and payload.
+    pub(super) will: Option<(TopicName, Bytes)>,
 }
 
 /// A packet from a client.
 #[derive(Debug)]
 pub(super) enum Packet {
-    Publish { topic: Topic, payload: Bytes, qos: u8, id: u16 },
-    Subscribe { id: u16, filters: Vec<String> },
-    Unsubscribe { id: u16, filters: usize },
+    Publish(Publish),
+    Subscribe {
+        id: u16,
+        filters: Vec<String>,
+    },
+    Unsubscribe {
+        id: u16,
+        filters: usize,
+    },
     Ping,
     /// The client goes, and wants its will published or not.
-    Disconnect { with_will: bool },
-    /// What a client may send and a server ignores.
+    Disconnect {
+        with_will: bool,
+    },
+    /// What a client may send and a server has no use for.
     Ignored,
 }
 
-/// A topic, as its codec gives it.
+/// A message. Its retain flag is not looked at: nothing is kept for later subscribers.
 #[derive(Debug)]
-pub(super) enum Topic {
+pub(super) struct Publish {
+    pub(super) topic: TopicName,
+    pub(super) payload: Bytes,
+    pub(super) qos: u8,
+    /// 0 with QoS 0.
+    pub(super) id: u16,
+}
+
+/// A topic as its codec gives it, checked to be one.
+#[derive(Debug)]
+pub(super) enum TopicName {
     Text(String),
     Bytes(Bytes),
 }
 
-impl Topic {
-    /// The topic if it is UTF-8 and may be published to.
-    pub(super) fn as_str(&self) -> Option<&str> {
-        let text = match self {
+impl TopicName {
+    /// Checks that a message may be published to it.
+    fn checked(self) -> Result<Self, Fault> {
+        let text = match &self {
             Self::Text(text) => text.as_str(),
-            Self::Bytes(bytes) => str::from_utf8(bytes).ok()?,
+            Self::Bytes(bytes) => str::from_utf8(bytes).map_err(|_| Fault::Malformed)?,
         };
-        (!text.is_empty() && !text.contains(['+', '#', '\0'])).then_some(text)
+        match text.bytes().any(|byte| matches!(byte, b'+' | b'#' | 0)) {
+            _ if text.is_empty() => Err(Fault::Topic),
+            true => Err(Fault::Topic),
+            false => Ok(self),
+        }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            // Checked before; an empty topic belongs to nobody.
+            Self::Bytes(bytes) => str::from_utf8(bytes).unwrap_or_default(),
+        }
     }
 }
 
-/// Bytes that are not MQTT, or not allowed here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Bytes that are not MQTT, or not allowed here. The connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// More bytes have to come.
-    Incomplete,
-    /// Against the protocol.
-    Malformed(&'static str),
+    Malformed,
+    /// Well-formed, but not to be sent at this point.
+    Protocol,
     TooLarge,
+    /// Empty, or with wildcards.
+    Topic,
+    /// None was offered.
+    TopicAlias,
+    /// QoS 2.
+    Qos,
+    /// The protocol level that was asked for.
+    Version(u8),
+    /// Enhanced authentication was asked for.
+    Authentication,
 }
 
-fn fault4(error: &mqttbytes::Error) -> Fault {
-    match error {
-        mqttbytes::Error::InsufficientBytes(_) => Fault::Incomplete,
-        mqttbytes::Error::PayloadSizeLimitExceeded(_) => Fault::TooLarge,
-        _ => Fault::Malformed("malformed packet"),
+impl Fault {
+    /// Its name in metrics and logs.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Protocol => "protocol",
+            Self::TooLarge => "too_large",
+            Self::Topic => "topic",
+            Self::TopicAlias => "topic_alias",
+            Self::Qos => "qos",
+            Self::Version(_) => "version",
+            Self::Authentication => "authentication",
+        }
+    }
+
+    /// Its MQTT 5 reason code.
+    pub(super) fn reason(self) -> u8 {
+        match self {
+            Self::Malformed => reason::MALFORMED,
+            Self::Protocol => reason::PROTOCOL_ERROR,
+            Self::TooLarge => reason::TOO_LARGE,
+            Self::Topic => reason::TOPIC_INVALID,
+            Self::TopicAlias => reason::TOPIC_ALIAS_INVALID,
+            Self::Qos => reason::QOS_NOT_SUPPORTED,
+            Self::Version(_) => reason::VERSION_NOT_SUPPORTED,
+            Self::Authentication => reason::BAD_AUTHENTICATION_METHOD,
+        }
     }
 }
 
-fn fault5(error: &v5bytes::Error) -> Fault {
-    match error {
-        v5bytes::Error::InsufficientBytes(_) => Fault::Incomplete,
-        v5bytes::Error::PayloadSizeLimitExceeded { .. } => Fault::TooLarge,
-        _ => Fault::Malformed("malformed packet"),
-    }
+/// A CONNECT that is none. The version tells how to answer; where there is none, nobody would understand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NoConnect {
+    pub(super) version: Option<Version>,
+    pub(super) fault: Fault,
 }
 
-/// The version that a CONNECT packet names; `None` while it is not whole enough to tell.
-pub(super) fn version(bytes: &[u8]) -> Result<Option<Version>, Fault> {
-    let Some(first) = bytes.first() else { return Ok(None) };
-    if *first != 0x10 {
-        return Err(Fault::Malformed("the first packet is not CONNECT"));
+/// Takes the CONNECT packet from the front; `None` while it is not whole.
+pub(super) fn read_connect(bytes: &mut BytesMut, max: usize) -> Result<Option<Connect>, NoConnect> {
+    let not_mqtt = |fault| NoConnect { version: None, fault };
+    match bytes.first() {
+        None => return Ok(None),
+        Some(0x10) => {}
+        Some(_) => return Err(not_mqtt(Fault::Protocol)),
     }
-    let Some(end) = bytes.iter().skip(1).take(4).position(|byte| byte & 0x80 == 0) else {
-        return if bytes.len() > 4 { Err(Fault::Malformed("malformed length")) } else { Ok(None) };
+    let Some((header, length)) = whole(bytes, max).map_err(not_mqtt)? else {
+        return Ok(None);
     };
-    let Some(name) = bytes.get(2 + end..) else { return Ok(None) };
-    match name {
-        [0, 4, b'M', b'Q', b'T', b'T', 4, ..] => Ok(Some(Version::V4)),
-        [0, 4, b'M', b'Q', b'T', b'T', 5, ..] => Ok(Some(Version::V5)),
-        [0, 4, b'M', b'Q', b'T', b'T', _, ..] => Err(Fault::Malformed("protocol level is neither 4 nor 5")),
-        short if short.len() < 7 && [0, 4, b'M', b'Q', b'T', b'T'].starts_with(&short[..short.len().min(6)]) => Ok(None),
-        _ => Err(Fault::Malformed("protocol name is not MQTT")),
+    let (version, flags) = match &bytes[header..length] {
+        [0, 4, b'M', b'Q', b'T', b'T', 4, flags, ..] => (Version::V4, *flags),
+        [0, 4, b'M', b'Q', b'T', b'T', 5, flags, ..] => (Version::V5, *flags),
+        [0, 4, b'M', b'Q', b'T', b'T', level, ..] | [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', level, ..] => {
+            let version = if *level < 5 { Version::V4 } else { Version::V5 };
+            return Err(NoConnect {
+                version: Some(version),
+                fault: Fault::Version(*level),
+            });
+        }
+        _ => return Err(not_mqtt(Fault::Malformed)),
+    };
+    let (user, password, reserved) = (flags & 0x80 != 0, flags & 0x40 != 0, flags & 1 != 0);
+    let connect = if reserved || (version == Version::V4 && password && !user) {
+        Err(Fault::Malformed)
+    } else {
+        guarded(|| match version {
+            Version::V4 => connect4(bytes, max),
+            Version::V5 => connect5(bytes, max),
+        })
+    };
+    connect.map(Some).map_err(|fault| NoConnect {
+        version: Some(version),
+        fault,
+    })
+}
+
+fn connect4(bytes: &mut BytesMut, max: usize) -> Result<Connect, Fault> {
+    let Ok(v4::Packet::Connect(connect)) = v4::Packet::read(bytes, max) else {
+        return Err(Fault::Malformed);
+    };
+    let will = match connect.last_will {
+        Some(will) => Some((TopicName::Text(will.topic).checked()?, will.message)),
+        None => None,
+    };
+    Ok(Connect {
+        version: Version::V4,
+        client_id: connect.client_id,
+        keep_alive_s: connect.keep_alive,
+        clean: connect.clean_session,
+        login: connect.login.map(|login| (login.username, login.password)),
+        will,
+    })
+}
+
+fn connect5(bytes: &mut BytesMut, max: usize) -> Result<Connect, Fault> {
+    let Ok(v5::Packet::Connect(connect, will, login)) = v5::Packet::read(bytes, Some(max_u32(max))) else {
+        return Err(Fault::Malformed);
+    };
+    if connect
+        .properties
+        .is_some_and(|properties| properties.authentication_method.is_some())
+    {
+        return Err(Fault::Authentication);
+    }
+    let will = match will {
+        Some(will) if will.qos == v5bytes::QoS::ExactlyOnce => return Err(Fault::Qos),
+        Some(will) => Some((TopicName::Bytes(will.topic).checked()?, will.message)),
+        None => None,
+    };
+    Ok(Connect {
+        version: Version::V5,
+        client_id: connect.client_id,
+        keep_alive_s: connect.keep_alive,
+        clean: connect.clean_start,
+        login: login.map(|login| (login.username, login.password)),
+        will,
+    })
+}
+
+/// Takes a packet from the front; `None` while it is not whole.
+pub(super) fn read(version: Version, bytes: &mut BytesMut, max: usize) -> Result<Option<Packet>, Fault> {
+    let Some((header, length)) = whole(bytes, max)? else {
+        return Ok(None);
+    };
+    let (kind, flags) = (bytes[0] >> 4, bytes[0] & 0x0f);
+    let flags_are_right = match kind {
+        PUBLISH => true,
+        PUBREL | SUBSCRIBE | UNSUBSCRIBE => flags == 2,
+        _ => flags == 0,
+    };
+    if !flags_are_right {
+        return Err(Fault::Malformed);
+    }
+    match (kind, version, &bytes[header..length]) {
+        (CONNECT, ..) => Err(Fault::Protocol),
+        (PUBLISH, ..) if flags & 6 == 4 => Err(Fault::Qos),
+        (PUBLISH | SUBSCRIBE | UNSUBSCRIBE | PUBACK, ..) => guarded(|| match version {
+            Version::V4 => read4(bytes, max),
+            Version::V5 => read5(bytes, max),
+        })
+        .map(Some),
+        (PINGREQ, _, []) => {
+            let _ = bytes.split_to(length);
+            Ok(Some(Packet::Ping))
+        }
+        // A reason and no properties, and neither, are right; the codec wants both.
+        (DISCONNECT, _, []) | (DISCONNECT, Version::V5, [0 | 4] | [0 | 4, 0]) => {
+            let packet = bytes.split_to(length);
+            Ok(Some(Packet::Disconnect {
+                with_will: packet.get(header) == Some(&4),
+            }))
+        }
+        (DISCONNECT, Version::V5, [reason, ..]) => {
+            let with_will = *reason != 0;
+            let _ = bytes.split_to(length);
+            Ok(Some(Packet::Disconnect { with_will }))
+        }
+        (PINGREQ | DISCONNECT, ..) => Err(Fault::Malformed),
+        _ => Err(Fault::Protocol),
     }
 }
 
-/// Runs a codec so that a panic of it counts as malformed input.
-fn guarded<T>(read: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or(Err(Fault::Malformed("malformed packet")))
+const CONNECT: u8 = 1;
+const PUBLISH: u8 = 3;
+const PUBACK: u8 = 4;
+const PUBREL: u8 = 6;
+const SUBSCRIBE: u8 = 8;
+const UNSUBSCRIBE: u8 = 10;
+const PINGREQ: u8 = 12;
+const DISCONNECT: u8 = 14;
+
+/// The length of the header and of all of the packet at the front; `None` while it is not whole. What is too large
+/// is refused as soon as its header is there.
+fn whole(bytes: &[u8], max: usize) -> Result<Option<(usize, usize)>, Fault> {
+    let mut remaining = 0;
+    for at in 0..4 {
+        let Some(byte) = bytes.get(1 + at) else {
+            return Ok(None);
+        };
+        remaining |= usize::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            let (header, length) = (2 + at, 2 + at + remaining);
+            return match length {
+                _ if length > max => Err(Fault::TooLarge),
+                _ if length > bytes.len() => Ok(None),
+                _ => Ok(Some((header, length))),
+            };
+        }
+    }
+    Err(Fault::Malformed)
 }
 
-/// Takes the CONNECT packet from the front.
-pub(super) fn read_connect(version: Version, bytes: &mut BytesMut, max: usize) -> Result<Connect, Fault> {
-    guarded(|| match version {
-        Version::V4 => match v4::Packet::read(bytes, max).map_err(|error| fault4(&error))? {
-            v4::Packet::Connect(connect) => Ok(Connect {
-                client_id: connect.client_id,
-                keep_alive_s: connect.keep_alive,
-                clean: connect.clean_session,
-                login: connect.login.map(|login| (login.username, login.password)),
-                will: connect.last_will.map(|will| (will.topic, will.message)),
-            }),
-            _ => Err(Fault::Malformed("the first packet is not CONNECT")),
-        },
-        Version::V5 => match v5::Packet::read(bytes, Some(max_u32(max))).map_err(|error| fault5(&error))? {
-            v5::Packet::Connect(connect, will, login) => {
-                let will = match will {
-                    Some(will) => match String::from_utf8(will.topic.to_vec()) {
-                        Ok(topic) => Some((topic, will.message)),
-                        Err(_) => return Err(Fault::Malformed("the will's topic is not UTF-8")),
-                    },
-                    None => None,
-                };
-                Ok(Connect {
-                    client_id: connect.client_id,
-                    keep_alive_s: connect.keep_alive,
-                    clean: connect.clean_start,
-                    login: login.map(|login| (login.username, login.password)),
-                    will,
-                })
-            }
-            _ => Err(Fault::Malformed("the first packet is not CONNECT")),
-        },
-    })
+/// Runs the codec so that a panic of it would count as malformed input; none is known.
+fn guarded<T>(read: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or(Err(Fault::Malformed))
 }
 
 fn max_u32(max: usize) -> u32 {
     u32::try_from(max).unwrap_or(u32::MAX)
 }
 
-/// Takes a packet from the front.
-pub(super) fn read(version: Version, bytes: &mut BytesMut, max: usize) -> Result<Packet, Fault> {
-    // An MQTT 5 DISCONNECT without a reason is two bytes; the codec wants a payload.
-    if let [0xe0, 0x00, ..] = &bytes[..] {
-        let _ = bytes.split_to(2);
-        return Ok(Packet::Disconnect { with_will: false });
-    }
-    guarded(|| match version {
-        Version::V4 => read4(bytes, max),
-        Version::V5 => read5(bytes, max),
-    })
-}
+// The packet is whole, so whatever the codec does not like, lack of bytes included, is malformed.
 
 fn read4(bytes: &mut BytesMut, max: usize) -> Result<Packet, Fault> {
-    Ok(match v4::Packet::read(bytes, max).map_err(|error| fault4(&error))? {
-        v4::Packet::Publish(publish) => Packet::Publish {
-            topic: Topic::Text(publish.topic),
-            payload: publish.payload,
-            qos: match publish.qos {
-                QoS4::AtMostOnce => 0,
-                QoS4::AtLeastOnce => 1,
-                QoS4::ExactlyOnce => 2,
+    Ok(
+        match v4::Packet::read(bytes, max).map_err(|_| Fault::Malformed)? {
+            v4::Packet::Publish(publish) => Packet::Publish(Publish {
+                topic: TopicName::Text(publish.topic).checked()?,
+                payload: publish.payload,
+                qos: u8::from(publish.qos != mqttbytes::QoS::AtMostOnce),
+                id: publish.pkid,
+            }),
+            v4::Packet::Subscribe(subscribe) => Packet::Subscribe {
+                id: id(subscribe.pkid)?,
+                filters: subscribe.filters.into_iter().map(|filter| filter.path).collect(),
             },
-            id: publish.pkid,
+            v4::Packet::Unsubscribe(unsubscribe) => Packet::Unsubscribe {
+                id: id(unsubscribe.pkid)?,
+                filters: unsubscribe.topics.len(),
+            },
+            _ => Packet::Ignored,
         },
-        v4::Packet::Subscribe(subscribe) => Packet::Subscribe {
-            id: subscribe.pkid,
-            filters: subscribe.filters.into_iter().map(|filter| filter.path).collect(),
-        },
-        v4::Packet::Unsubscribe(unsubscribe) => {
-            Packet::Unsubscribe { id: unsubscribe.pkid, filters: unsubscribe.topics.len() }
-        }
-        v4::Packet::PingReq => Packet::Ping,
-        v4::Packet::Disconnect => Packet::Disconnect { with_will: false },
-        v4::Packet::PubAck(_) => Packet::Ignored,
-        _ => return Err(Fault::Malformed("a packet that a client may not send here")),
-    })
+    )
 }
 
 fn read5(bytes: &mut BytesMut, max: usize) -> Result<Packet, Fault> {
-    Ok(match v5::Packet::read(bytes, Some(max_u32(max))).map_err(|error| fault5(&error))? {
-        v5::Packet::Publish(publish) => {
-            if publish.properties.is_some_and(|properties| properties.topic_alias.is_some()) {
-                return Err(Fault::Malformed("topic aliases are not supported here"));
+    Ok(
+        match v5::Packet::read(bytes, Some(max_u32(max))).map_err(|_| Fault::Malformed)? {
+            v5::Packet::Publish(publish) => {
+                if publish
+                    .properties
+                    .is_some_and(|properties| properties.topic_alias.is_some())
+                {
+                    return Err(Fault::TopicAlias);
+                }
+                Packet::Publish(Publish {
+                    topic: TopicName::Bytes(publish.topic).checked()?,
+                    payload: publish.payload,
+                    qos: u8::from(publish.qos != v5bytes::QoS::AtMostOnce),
+                    id: publish.pkid,
+                })
             }
-            Packet::Publish {
-                topic: Topic::Bytes(publish.topic),
-                payload: publish.payload,
-                qos: match publish.qos {
-                    QoS5::AtMostOnce => 0,
-                    QoS5::AtLeastOnce => 1,
-                    QoS5::ExactlyOnce => 2,
-                },
-                id: publish.pkid,
-            }
-        }
-        v5::Packet::Subscribe(subscribe) => Packet::Subscribe {
-            id: subscribe.pkid,
-            filters: subscribe.filters.into_iter().map(|filter| filter.path).collect(),
+            v5::Packet::Subscribe(subscribe) => Packet::Subscribe {
+                id: id(subscribe.pkid)?,
+                filters: subscribe.filters.into_iter().map(|filter| filter.path).collect(),
+            },
+            v5::Packet::Unsubscribe(unsubscribe) => Packet::Unsubscribe {
+                id: id(unsubscribe.pkid)?,
+                filters: unsubscribe.filters.len(),
+            },
+            _ => Packet::Ignored,
         },
-        v5::Packet::Unsubscribe(unsubscribe) => {
-            Packet::Unsubscribe { id: unsubscribe.pkid, filters: unsubscribe.filters.len() }
-        }
-        v5::Packet::PingReq(_) => Packet::Ping,
-        v5::Packet::Disconnect(disconnect) => Packet::Disconnect {
-            with_will: disconnect.reason_code == v5::DisconnectReasonCode::DisconnectWithWillMessage,
-        },
-        v5::Packet::PubAck(_) => Packet::Ignored,
-        _ => return Err(Fault::Malformed("a packet that a client may not send here")),
-    })
+    )
 }
 
-/// Reason codes of MQTT 5 that are used here.
-pub(super) mod reason {
-    pub(crate) const MALFORMED: u8 = 0x81;
-    pub(crate) const PROTOCOL_ERROR: u8 = 0x82;
-    pub(crate) const NOT_AUTHORIZED: u8 = 0x87;
-    pub(crate) const SERVER_BUSY: u8 = 0x89;
-    pub(crate) const SHUTTING_DOWN: u8 = 0x8b;
-    pub(crate) const KEEP_ALIVE: u8 = 0x8d;
-    pub(crate) const TAKEN_OVER: u8 = 0x8e;
-    pub(crate) const TOO_LARGE: u8 = 0x95;
-    pub(crate) const PAYLOAD_INVALID: u8 = 0x99;
-    pub(crate) const QOS_NOT_SUPPORTED: u8 = 0x9b;
-}
-
-/// CONNACK of a connection that stands.
-pub(super) fn connack(version: Version, assigned_id: Option<&str>, receive_max: u16, packet_max: usize) -> Vec<u8> {
-    match version {
-        Version::V4 => vec![0x20, 2, 0, 0],
-        Version::V5 => {
-            // Session expiry 0, receive maximum, maximum QoS 1, no retain, maximum packet size, no topic aliases,
-            // no wildcard, identified or shared subscriptions.
-            let mut properties = vec![0x11, 0, 0, 0, 0, 0x21];
-            properties.extend_from_slice(&receive_max.to_be_bytes());
-            properties.extend_from_slice(&[0x24, 1, 0x25, 0, 0x27]);
-            properties.extend_from_slice(&max_u32(packet_max).to_be_bytes());
-            properties.extend_from_slice(&[0x22, 0, 0, 0x29, 0, 0x2a, 0]);
-            if let Some(id) = assigned_id {
-                properties.push(0x12);
-                properties.extend_from_slice(&u16::try_from(id.len()).unwrap_or(0).to_be_bytes());
-                properties.extend_from_slice(id.as_bytes());
-            }
-            // All of it stays far below 128 bytes, so lengths take one byte.
-            let length = u8::try_from(properties.len()).unwrap_or(0);
-            let mut packet = vec![0x20, length + 3, 0, 0, length];
-            packet.extend_from_slice(&properties);
-            packet
-        }
-    }
-}
-
-/// CONNACK of a refusal: 3.1.1 knows "bad user name or password" (4) and "not authorized" (5) and few others.
-pub(super) fn connack_refused(version: Version, code_v4: u8, reason_v5: u8) -> Vec<u8> {
-    match version {
-        Version::V4 => vec![0x20, 2, 0, code_v4],
-        Version::V5 => vec![0x20, 3, 0, reason_v5, 0],
-    }
-}
-
-/// PUBACK; 3.1.1 has no reasons.
-pub(super) fn puback(version: Version, id: u16, reason: u8, out: &mut Vec<u8>) {
-    let [high, low] = id.to_be_bytes();
-    match (version, reason) {
-        (Version::V4, _) | (Version::V5, 0) => out.extend_from_slice(&[0x40, 2, high, low]),
-        (Version::V5, reason) => out.extend_from_slice(&[0x40, 3, high, low, reason]),
-    }
-}
-
-pub(super) fn suback(version: Version, id: u16, granted: &[bool]) -> Vec<u8> {
-    let refused = if version == Version::V5 { reason::NOT_AUTHORIZED } else { 0x80 };
-    let codes = granted.iter().map(|granted| if *granted { 1 } else { refused }).collect();
-    with_id(version, 0x90, id, codes)
-}
-
-pub(super) fn unsuback(version: Version, id: u16, filters: usize) -> Vec<u8> {
-    let codes = if version == Version::V5 { vec![0; filters] } else { Vec::new() };
-    with_id(version, 0xb0, id, codes)
-}
-
-fn with_id(version: Version, first: u8, id: u16, codes: Vec<u8>) -> Vec<u8> {
-    let mut body = id.to_be_bytes().to_vec();
-    if version == Version::V5 {
-        body.push(0);
-    }
-    body.extend_from_slice(&codes);
-    let mut packet = vec![first];
-    let mut length = body.len();
-    loop {
-        let low = (length & 0x7f) as u8;
-        length >>= 7;
-        packet.push(if length > 0 { low | 0x80 } else { low });
-        if length == 0 {
-            break;
-        }
-    }
-    packet.extend_from_slice(&body);
-    packet
-}
-
-pub(super) const PINGRESP: [u8; 2] = [0xd0, 0];
-
-/// DISCONNECT by the server; 3.1.1 has none and just closes.
-pub(super) fn disconnect(version: Version, reason: u8) -> Vec<u8> {
-    match version {
-        Version::V4 => Vec::new(),
-        Version::V5 => vec![0xe0, 1, reason],
-    }
+fn id(id: u16) -> Result<u16, Fault> {
+    if id == 0 { Err(Fault::Malformed) } else { Ok(id) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A CONNECT and a PUBLISH of each version.
-    fn packets() -> [(Version, Vec<u8>); 4] {
-        let connect4 = b"\x10\x13\x00\x04MQTT\x04\x02\x00\x3c\x00\x07cnc-007".to_vec();
-        let connect5 = b"\x10\x14\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x07cnc-007".to_vec();
-        let publish4 = b"\x32\x0b\x00\x03a/b\x00\x05{...".to_vec();
-        let publish5 = b"\x32\x0c\x00\x03a/b\x00\x05\x00{...".to_vec();
-        [(Version::V4, connect4), (Version::V5, connect5), (Version::V4, publish4), (Version::V5, publish5)]
-    }
-
-    #[test]
-    fn the_version_is_read_from_connect_alone() {
-        let [(_, four), (_, five), (_, publish), _] = packets();
-        assert_eq!(version(&four), Ok(Some(Version::V4)));
-        assert_eq!(version(&five), Ok(Some(Version::V5)));
-        assert!(version(&publish).is_err());
-        for length in 0..8 {
-            assert_eq!(version(&four[..length]), Ok(None), "{length} bytes");
-        }
-        assert!(version(b"\x10\x10\x00\x06MQIsdp\x03").is_err());
-    }
-
-    #[test]
-    fn mutated_packets_never_panic() {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut random = move || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state as usize
-        };
-        for _ in 0..200_000 {
-            let (version, mut packet) = packets()[random() % 4].clone();
-            for _ in 0..=random() % 4 {
-                let at = random() % packet.len();
-                packet[at] = random() as u8;
-            }
-            packet.truncate(1 + random() % packet.len());
-            let _ = super::version(&packet);
-            let _ = read_connect(version, &mut BytesMut::from(&packet[..]), 1_024);
-            let _ = read(version, &mut BytesMut::from(&packet[..]), 1_024);
-        }
-    }
-}
+mod tests;

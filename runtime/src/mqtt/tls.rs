@@ -32,7 +32,10 @@ pub struct TlsError {
 }
 
 fn error(file: &std::path::Path, detail: impl ToString) -> TlsError {
-    TlsError { file: file.display().to_string(), detail: detail.to_string() }
+    TlsError {
+        file: file.display().to_string(),
+        detail: detail.to_string(),
+    }
 }
 
 fn certificates(file: &PathBuf) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -68,7 +71,9 @@ pub fn server_config(files: &TlsFiles, only_13: bool, alpn: &[&str]) -> Result<A
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder.with_single_cert(chain, key).map_err(|problem| error(&files.certificate, problem))?;
+    let mut config = builder
+        .with_single_cert(chain, key)
+        .map_err(|problem| error(&files.certificate, problem))?;
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     Ok(Arc::new(config))
 }

@@ -16,7 +16,9 @@ pub(super) enum Topic<'a> {
 
 impl<'a> Topic<'a> {
     pub(super) fn parse(topic: &'a str, tenant: &TenantId) -> Self {
-        let Some(rest) = topic.strip_prefix("gemba/v1/") else { return Self::Unknown };
+        let Some(rest) = topic.strip_prefix("gemba/v1/") else {
+            return Self::Unknown;
+        };
         let mut parts = rest.split('/');
         let (owner, kind, id, more) = (parts.next(), parts.next(), parts.next(), parts.next());
         match (owner, kind, id, more) {
@@ -29,11 +31,25 @@ impl<'a> Topic<'a> {
 
     /// The message for the ingest; what cannot be used says why.
     pub(super) fn message(self, topic: &'a str, payload: &'a [u8]) -> Message<'a> {
-        let refused = |code, detail: &str| Message::Refused { topic, payload, code, detail: detail.to_owned() };
+        let refused = |code, detail: &str| Message::Refused {
+            topic,
+            payload,
+            code,
+            detail: detail.to_owned(),
+        };
         match self {
-            Self::Reading(sensor) => Message::Reading { sensor: Some(sensor), json: payload },
-            Self::Scan(reader) => Message::Scan { reader: Some(reader), json: payload },
-            Self::Foreign => refused("mqtt.tenant_mismatch", "the topic names another tenant (use the tenant of the credential)"),
+            Self::Reading(sensor) => Message::Reading {
+                sensor: Some(sensor),
+                json: payload,
+            },
+            Self::Scan(reader) => Message::Scan {
+                reader: Some(reader),
+                json: payload,
+            },
+            Self::Foreign => refused(
+                "mqtt.tenant_mismatch",
+                "the topic names another tenant (use the tenant of the credential)",
+            ),
             Self::Unknown => refused(
                 "mqtt.topic_unknown",
                 "nothing reads this topic (publish to gemba/v1/{tenant}/readings/{sensor_id} or …/scans/{reader_id})",

@@ -28,7 +28,9 @@ pub enum ReadError {
     #[error("{0}")]
     Damaged(String),
     /// The journal does not reach back that far.
-    #[error("the journal of shard {shard} begins at seq {oldest} (older events were deleted by journal.retention)")]
+    #[error(
+        "the journal of shard {shard} begins at seq {oldest} (older events were deleted by journal.retention)"
+    )]
     Trimmed {
         /// The shard.
         shard: u16,
@@ -129,7 +131,12 @@ impl Node {
     }
 
     /// A tenant's rejected messages after an id, at most `limit`, and the id to go on after.
-    pub async fn rejected(&self, tenant: &TenantId, after: Option<&str>, limit: usize) -> Result<(Vec<RejectedItem>, Option<String>), ReadError> {
+    pub async fn rejected(
+        &self,
+        tenant: &TenantId,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<RejectedItem>, Option<String>), ReadError> {
         let shard = self.inner.router.rejected_shard(tenant);
         self.inner.twins.tables[usize::from(shard)].wait_ready().await;
         let after = after.and_then(|id| rejected_seq(id, shard)).unwrap_or_default();
@@ -137,8 +144,17 @@ impl Node {
         blocking(move || {
             let table = &inner.twins.tables[usize::from(shard)];
             let page = rejected_page(&inner.store, table, &tenant, after, limit)?;
-            let next = if page.len() < limit { None } else { page.last().map(|(seq, _)| rejected_id(shard, *seq)) };
-            Ok((page.into_iter().map(|(seq, item)| rejected_item(shard, seq, &item)).collect(), next))
+            let next = if page.len() < limit {
+                None
+            } else {
+                page.last().map(|(seq, _)| rejected_id(shard, *seq))
+            };
+            Ok((
+                page.into_iter()
+                    .map(|(seq, item)| rejected_item(shard, seq, &item))
+                    .collect(),
+                next,
+            ))
         })
         .await
     }
@@ -147,18 +163,37 @@ impl Node {
     /// what is rejected again stays kept.
     pub async fn retry_rejected(&self, tenant: &TenantId, id: &str) -> Result<Option<Outcome>, CommandError> {
         let shard = self.inner.router.rejected_shard(tenant);
-        let Some(seq) = rejected_seq(id, shard) else { return Ok(None) };
+        let Some(seq) = rejected_seq(id, shard) else {
+            return Ok(None);
+        };
         let unavailable = |error: ReadError| CommandError::Unavailable(error.to_string());
         let previous = rejected_id(shard, seq.saturating_sub(1));
-        let (items, _) = self.rejected(tenant, Some(&previous), 1).await.map_err(unavailable)?;
-        let Some(item) = items.into_iter().next().filter(|item| item.id == id) else { return Ok(None) };
+        let (items, _) = self
+            .rejected(tenant, Some(&previous), 1)
+            .await
+            .map_err(unavailable)?;
+        let Some(item) = items.into_iter().next().filter(|item| item.id == id) else {
+            return Ok(None);
+        };
         let way = self.inner.way_of(tenant, shard, seq).map_err(unavailable)?;
         let named = (!item.topic.is_empty()).then_some(&*item.topic);
         let message = match way {
-            Way::Reading => Message::Reading { sensor: named, json: &item.payload },
-            Way::Scan => Message::Scan { reader: named, json: &item.payload },
-            Way::ChirpStack => Message::ChirpStack { topic: &item.topic, payload: &item.payload },
-            Way::TheThingsStack => Message::TheThingsStack { topic: &item.topic, payload: &item.payload },
+            Way::Reading => Message::Reading {
+                sensor: named,
+                json: &item.payload,
+            },
+            Way::Scan => Message::Scan {
+                reader: named,
+                json: &item.payload,
+            },
+            Way::ChirpStack => Message::ChirpStack {
+                topic: &item.topic,
+                payload: &item.payload,
+            },
+            Way::TheThingsStack => Message::TheThingsStack {
+                topic: &item.topic,
+                payload: &item.payload,
+            },
             Way::None => {
                 return Err(CommandError::Invalid(crate::decode::Rejection {
                     code: "rejected.not_retryable",
@@ -166,14 +201,24 @@ impl Node {
                 }));
             }
         };
-        let permit = self.inner.gate.try_enter(tenant, 1, item.payload.len()).ok_or(CommandError::Busy)?;
+        let permit = self
+            .inner
+            .gate
+            .try_enter(tenant, 1, item.payload.len())
+            .ok_or(CommandError::Busy)?;
         let mut batch = self.inner.ingest.batch(tenant, &"retry".into());
         // The id makes a retry that crashed half-way recognisable; the time is when the message first came.
         if let Err(rejection) = batch.push_again(&message, item.at, &format!("rejected:{id}")) {
             return Ok(Some(Outcome::Rejected(rejection)));
         }
-        let outcomes = batch.submit(permit).await.map_err(|error| CommandError::Unavailable(error.to_string()))?;
-        let kind = CommandKind::Resolve { tenant: tenant.clone(), seq };
+        let outcomes = batch
+            .submit(permit)
+            .await
+            .map_err(|error| CommandError::Unavailable(error.to_string()))?;
+        let kind = CommandKind::Resolve {
+            tenant: tenant.clone(),
+            seq,
+        };
         self.command(shard, tenant, kind).await?;
         Ok(outcomes.into_iter().next())
     }
@@ -205,17 +250,29 @@ impl Inner {
         })?;
         let more = items.len() > limit;
         items.truncate(limit);
-        let next = if more { items.last().map(|(seq, _)| *seq) } else { None };
+        let next = if more {
+            items.last().map(|(seq, _)| *seq)
+        } else {
+            None
+        };
         Ok(EventsPage { items, next })
     }
 
     /// Calls `take` with each folded event of a twin after a seq, until it returns false.
-    fn each_event(&self, id: &TwinId, after: u64, mut take: impl FnMut(u64, Event) -> bool) -> Result<(), ReadError> {
+    fn each_event(
+        &self,
+        id: &TwinId,
+        after: u64,
+        mut take: impl FnMut(u64, Event) -> bool,
+    ) -> Result<(), ReadError> {
         let shard = self.router.shard_of(id);
         let until = self.twins.folded_seq(usize::from(shard));
         let damaged = |error: &dyn std::fmt::Display| ReadError::Damaged(error.to_string());
         let address = (id.tenant().as_str(), id.kind(), id.id());
-        for frame in self.journal.read(ShardId::new(shard), Seq::new(after.saturating_add(1))) {
+        for frame in self
+            .journal
+            .read(ShardId::new(shard), Seq::new(after.saturating_add(1)))
+        {
             let frame = frame.map_err(|error| damaged(&error))?;
             for (seq, bytes) in (frame.first().get()..).zip(frame.records()) {
                 if seq > until {
@@ -224,7 +281,8 @@ impl Inner {
                 if seq <= after || record::peek_twin(bytes) != Some(address) {
                     continue;
                 }
-                if let record::Record::Event(event) = record::decode(bytes).map_err(|error| damaged(&error))?
+                if let record::Record::Event(event) =
+                    record::decode(bytes).map_err(|error| damaged(&error))?
                     && !take(seq, event)
                 {
                     return Ok(());
@@ -234,7 +292,13 @@ impl Inner {
         Ok(())
     }
 
-    fn raw_history(&self, id: &TwinId, from: Timestamp, to: Timestamp, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<HistoryPoint>, ReadError> {
+    fn raw_history(
+        &self,
+        id: &TwinId,
+        from: Timestamp,
+        to: Timestamp,
+        wanted: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<HistoryPoint>, ReadError> {
         let mut points = Vec::new();
         self.each_event(id, 0, |_, event| {
             if let Body::Reading(reading) = event.body
@@ -249,7 +313,13 @@ impl Inner {
                         Value::Bool(yes) => (Stats::of(event.at, f64::from(u8::from(yes))), None),
                         Value::Text(text) => (Stats::default(), Some(text)),
                     };
-                    points.push(HistoryPoint { time: event.at, metric: name, corrected: false, stats, text });
+                    points.push(HistoryPoint {
+                        time: event.at,
+                        metric: name,
+                        corrected: false,
+                        stats,
+                        text,
+                    });
                 }
             }
             true
@@ -269,12 +339,23 @@ impl Inner {
         let shard = self.router.shard_of(id);
         let table = &self.twins.tables[usize::from(shard)];
         let from = from.floor_to(level.step_ms());
-        let open = self.twins.with(id, |twin| twin.open_rollups(level))?.unwrap_or_default();
+        let open = self
+            .twins
+            .with(id, |twin| twin.open_rollups(level))?
+            .unwrap_or_default();
         let mut rows = {
             // Held while both places are read, so that no row is missed or seen twice on its way.
-            let writing = table.history.writing.read().unwrap_or_else(PoisonError::into_inner);
+            let writing = table
+                .history
+                .writing
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
             let mut rows = self.store.rollups(shard, id, level, from, to)?;
-            let pending = table.history.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            let pending = table
+                .history
+                .pending
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let range = (id.clone(), level as u8, from.ms())..(id.clone(), level as u8, to.ms());
             rows.extend(writing.range(range.clone()).map(|(_, row)| row.clone()));
             rows.extend(pending.range(range).map(|(_, row)| row.clone()));
@@ -293,7 +374,13 @@ impl Inner {
             let (time, corrected) = (row.start, row.corrected);
             let metrics = row.metrics.into_iter().filter(|(name, _)| wanted(name));
             metrics
-                .map(move |(metric, stats)| HistoryPoint { time, metric, corrected, stats, text: None })
+                .map(move |(metric, stats)| HistoryPoint {
+                    time,
+                    metric,
+                    corrected,
+                    stats,
+                    text: None,
+                })
                 .collect::<Vec<_>>()
         });
         Ok(points.collect())
@@ -306,7 +393,9 @@ impl Inner {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ReadError> + Send + 'static) -> Result<T, ReadError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
+) -> Result<T, ReadError> {
     let joined = tokio::task::spawn_blocking(work).await;
     joined.unwrap_or_else(|panicked| Err(ReadError::Damaged(format!("reading failed: {panicked}"))))
 }
@@ -332,4 +421,3 @@ fn rejected_item(shard: u16, seq: u64, item: &RejectedRecord) -> RejectedItem {
         truncated: item.truncated,
     }
 }
-

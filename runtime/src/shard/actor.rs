@@ -54,13 +54,19 @@ pub(crate) enum ShardMsg {
     /// A wish of a person or a program.
     Command(Command),
     /// The journal wrote a frame, or could not.
-    Written { first: u64, result: Result<(), AppendError> },
+    Written {
+        first: u64,
+        result: Result<(), AppendError>,
+    },
     /// A second passed.
     Turn(Timestamp),
     /// Encode some more of the snapshot.
     SnapshotStep,
     /// The snapshot was written, or could not be.
-    SnapshotWritten { collected: Box<Collected>, result: Result<(), StoreError> },
+    SnapshotWritten {
+        collected: Box<Collected>,
+        result: Result<(), StoreError>,
+    },
     /// Finish what is under way, write a snapshot, end.
     Stop(oneshot::Sender<()>),
 }
@@ -73,11 +79,20 @@ pub(crate) struct Command {
 
 pub(crate) enum CommandKind {
     /// Set attributes by a JSON merge patch, if the twin is at a revision.
-    SetAttributes { twin: TwinId, patch: Box<str>, by: Box<str>, if_rev: Option<u64> },
+    SetAttributes {
+        twin: TwinId,
+        patch: Box<str>,
+        by: Box<str>,
+        if_rev: Option<u64>,
+    },
     /// A rejected message is settled.
     Resolve { tenant: TenantId, seq: u64 },
     /// A plant model takes force.
-    ApplyPlant { tenant: TenantId, text: Box<str>, by: Box<str> },
+    ApplyPlant {
+        tenant: TenantId,
+        text: Box<str>,
+        by: Box<str>,
+    },
 }
 
 /// Where the answer for a record goes.
@@ -147,7 +162,11 @@ impl Actor for ShardActor {
     type State = ShardState;
     type Arguments = ShardArguments;
 
-    async fn pre_start(&self, myself: ActorRef<ShardMsg>, arguments: ShardArguments) -> Result<ShardState, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: ActorRef<ShardMsg>,
+        arguments: ShardArguments,
+    ) -> Result<ShardState, ActorProcessingErr> {
         let now = clock::now();
         let mut state = ShardState {
             myself,
@@ -176,7 +195,12 @@ impl Actor for ShardActor {
         Ok(state)
     }
 
-    async fn handle(&self, _: ActorRef<ShardMsg>, message: ShardMsg, state: &mut ShardState) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        _: ActorRef<ShardMsg>,
+        message: ShardMsg,
+        state: &mut ShardState,
+    ) -> Result<(), ActorProcessingErr> {
         match message {
             ShardMsg::Submit(submission) => state.submit(submission),
             ShardMsg::Transfer(transfer) => state.hear(transfer),
@@ -196,7 +220,9 @@ impl ShardState {
     fn submit(&mut self, submission: Submission) {
         let Submission { ticket, items, arena } = submission;
         if let Some(reason) = self.refusal() {
-            items.iter().for_each(|_| ticket.fail(SubmitError::Storage(reason.clone())));
+            items
+                .iter()
+                .for_each(|_| ticket.fail(SubmitError::Storage(reason.clone())));
             return;
         }
         let mut start = 0;
@@ -214,7 +240,11 @@ impl ShardState {
                 Payload::Rejected(rejected) => Record::Rejected(*rejected),
             };
             self.queue_bytes.extend_from_slice(bytes);
-            self.queue.push_back(Pending { done, record: Some(record), bytes: bytes.len() });
+            self.queue.push_back(Pending {
+                done,
+                record: Some(record),
+                bytes: bytes.len(),
+            });
         }
         self.dispatch();
     }
@@ -226,7 +256,11 @@ impl ShardState {
                 ticket.end(index, End::Duplicate);
             }
         } else {
-            self.queue.push_back(Pending { done, record: None, bytes: 0 });
+            self.queue.push_back(Pending {
+                done,
+                record: None,
+                bytes: 0,
+            });
         }
     }
 
@@ -281,7 +315,11 @@ impl ShardState {
         let start = self.queue_bytes.len();
         encode(&record, &mut self.queue_bytes);
         let bytes = self.queue_bytes.len() - start;
-        self.queue.push_back(Pending { done, record: Some(record), bytes });
+        self.queue.push_back(Pending {
+            done,
+            record: Some(record),
+            bytes,
+        });
     }
 
     /// Sends what waits to the journal, if nothing of this shard is there.
@@ -300,7 +338,11 @@ impl ShardState {
         let dedupe_count = self.core.dedupe.count();
         let mut next = self.core.seq + 1;
         let mut frame = FrameBuilder::new();
-        let mut flight = Flight { first: next, pending: Vec::new(), dedupe_count };
+        let mut flight = Flight {
+            first: next,
+            pending: Vec::new(),
+            dedupe_count,
+        };
         let mut flights = Vec::new();
         let mut start = 0;
         for pending in pending {
@@ -309,11 +351,19 @@ impl ShardState {
             if pending.record.is_some() {
                 if frame.push(bytes).is_err() {
                     let full = std::mem::replace(&mut frame, FrameBuilder::new());
-                    let begun = Flight { first: next, pending: Vec::new(), dedupe_count };
+                    let begun = Flight {
+                        first: next,
+                        pending: Vec::new(),
+                        dedupe_count,
+                    };
                     flights.push((std::mem::replace(&mut flight, begun), full));
                     // An empty frame takes any record that admission let through.
                     if frame.push(bytes).is_err() {
-                        error!(shard = self.core.number, bytes = bytes.len(), "record does not fit into a frame");
+                        error!(
+                            shard = self.core.number,
+                            bytes = bytes.len(),
+                            "record does not fit into a frame"
+                        );
                     }
                 }
                 next += 1;
@@ -343,7 +393,10 @@ impl ShardState {
             body: frame.finish(),
             done: Box::new(move |result| {
                 // A shard that is gone has failed its tickets already.
-                let _ = myself.cast(ShardMsg::Written { first, result: result.map(|_| ()) });
+                let _ = myself.cast(ShardMsg::Written {
+                    first,
+                    result: result.map(|_| ()),
+                });
             }),
         };
         if let Err(refused) = self.journal.append(append) {
@@ -359,7 +412,12 @@ impl ShardState {
         for command in std::mem::take(&mut self.commands) {
             let Command { kind, reply } = command;
             let record = match &kind {
-                CommandKind::SetAttributes { twin, patch, by, if_rev } => {
+                CommandKind::SetAttributes {
+                    twin,
+                    patch,
+                    by,
+                    if_rev,
+                } => {
                     if if_rev.is_some() && touched.contains(twin) {
                         self.commands.push_back(Command { kind, reply });
                         continue;
@@ -372,23 +430,44 @@ impl ShardState {
                         }
                     }
                     touched.insert(twin.clone());
-                    let body = Body::AttributesSet(AttributesSet { patch: patch.clone(), by: by.clone() });
+                    let body = Body::AttributesSet(AttributesSet {
+                        patch: patch.clone(),
+                        by: by.clone(),
+                    });
                     Record::Event(self.own_event(twin.clone(), self.now_asked(), body))
                 }
-                CommandKind::Resolve { tenant, seq } => Record::Resolved { tenant: tenant.clone(), seq: *seq },
+                CommandKind::Resolve { tenant, seq } => Record::Resolved {
+                    tenant: tenant.clone(),
+                    seq: *seq,
+                },
                 CommandKind::ApplyPlant { tenant, text, by } => {
                     if !pending.is_empty() {
                         self.commands.push_back(Command { kind, reply });
                         continue;
                     }
-                    let version = self.core.shared.plants.plant(tenant).map_or(1, |plant| plant.version + 1);
+                    let version = self
+                        .core
+                        .shared
+                        .plants
+                        .plant(tenant)
+                        .map_or(1, |plant| plant.version + 1);
                     let at = self.now_asked();
-                    Record::Plant(PlantRecord { tenant: tenant.clone(), version, at, by: by.clone(), text: text.clone() })
+                    Record::Plant(PlantRecord {
+                        tenant: tenant.clone(),
+                        version,
+                        at,
+                        by: by.clone(),
+                        text: text.clone(),
+                    })
                 }
             };
             let start = wave.len();
             encode(&record, wave);
-            pending.push(Pending { done: Done::Reply(reply), record: Some(record), bytes: wave.len() - start });
+            pending.push(Pending {
+                done: Done::Reply(reply),
+                record: Some(record),
+                bytes: wave.len() - start,
+            });
         }
         pending
     }
@@ -413,11 +492,21 @@ impl ShardState {
     }
 
     fn own_event(&self, twin: TwinId, at: Timestamp, body: Body) -> Event {
-        Event { twin, at, received_at: at, source: "".into(), message_id: "".into(), origin: None, body }
+        Event {
+            twin,
+            at,
+            received_at: at,
+            source: "".into(),
+            message_id: "".into(),
+            origin: None,
+            body,
+        }
     }
 
     fn written(&mut self, first: u64, result: Result<(), AppendError>) {
-        let Some(flight) = self.flights.pop_front() else { return };
+        let Some(flight) = self.flights.pop_front() else {
+            return;
+        };
         debug_assert_eq!(flight.first, first, "the journal answers in order");
         match result {
             Ok(()) => self.fold(flight),
@@ -470,14 +559,19 @@ impl ShardState {
                 Err(error) => return self.break_down(&error, ended, pending.done),
             };
             seq += 1;
-            if let Record::Event(Event { origin: Some(origin), .. }) = &record {
+            if let Record::Event(Event {
+                origin: Some(origin), ..
+            }) = &record
+            {
                 heard_from.insert(origin.shard);
             }
             let value = match (&pending.done, &record) {
-                (Done::Reply(_), Record::Event(event)) => self.core.table.entry(&event.twin).and_then(|entry| match entry {
-                    Entry::Resident(slot) => Some(slot.with(gemba_twins::twin::Twin::rev)),
-                    Entry::Passive => None,
-                }),
+                (Done::Reply(_), Record::Event(event)) => {
+                    self.core.table.entry(&event.twin).and_then(|entry| match entry {
+                        Entry::Resident(slot) => Some(slot.with(gemba_twins::twin::Twin::rev)),
+                        Entry::Passive => None,
+                    })
+                }
                 (Done::Reply(_), Record::Plant(plant)) => Some(plant.version),
                 _ => None,
             };
@@ -507,7 +601,15 @@ impl ShardState {
         self.broken = Some(reason.clone());
         self.health.broken.store(true, Ordering::Release);
         let all = ended.into_iter().map(|(done, ..)| done).chain([done]);
-        fail(all.map(|done| Pending { done, record: None, bytes: 0 }).collect(), &reason);
+        fail(
+            all.map(|done| Pending {
+                done,
+                record: None,
+                bytes: 0,
+            })
+            .collect(),
+            &reason,
+        );
         for flight in std::mem::take(&mut self.flights) {
             fail(flight.pending, &reason);
         }
@@ -549,8 +651,12 @@ impl ShardState {
                 Some(Reverse((deadline, _))) if *deadline <= now => {}
                 _ => return,
             }
-            let Some(Reverse((_, id))) = self.core.deadlines.pop() else { return };
-            let Some(Entry::Resident(slot)) = self.core.table.entry(&id) else { continue };
+            let Some(Reverse((_, id))) = self.core.deadlines.pop() else {
+                return;
+            };
+            let Some(Entry::Resident(slot)) = self.core.table.entry(&id) else {
+                continue;
+            };
             let deadline = slot.with(gemba_twins::twin::Twin::stale_deadline);
             match deadline {
                 Some(deadline) if deadline > now => self.core.deadlines.push(Reverse((deadline, id))),
@@ -570,7 +676,13 @@ impl ShardState {
             return;
         }
         let settings = &self.core.shared.settings;
-        let fresh = self.core.table.history.pending.lock().map_or(0, |pending| pending.len());
+        let fresh = self
+            .core
+            .table
+            .history
+            .pending
+            .lock()
+            .map_or(0, |pending| pending.len());
         let age = Duration::from_millis(u64::try_from(self.now.ms_since(self.last_snapshot)).unwrap_or(0));
         let due = self.core.folded_since_snapshot >= settings.snapshot_events
             || fresh >= FRESH_ROLLUPS_MAX
@@ -600,10 +712,17 @@ impl ShardState {
             }
             return;
         };
-        let (store, table, myself) = (self.core.shared.store.clone(), self.core.table.clone(), self.myself.clone());
+        let (store, table, myself) = (
+            self.core.shared.store.clone(),
+            self.core.table.clone(),
+            self.myself.clone(),
+        );
         tokio::task::spawn_blocking(move || {
             let result = collected.write(&store, &table.history);
-            let _ = myself.cast(ShardMsg::SnapshotWritten { collected: Box::new(collected), result });
+            let _ = myself.cast(ShardMsg::SnapshotWritten {
+                collected: Box::new(collected),
+                result,
+            });
         });
     }
 
@@ -633,7 +752,11 @@ impl ShardState {
     }
 
     fn finish_stop(&mut self) {
-        if self.stopping.is_none() || !self.flights.is_empty() || !self.queue.is_empty() || self.snapshot_permit.is_some() {
+        if self.stopping.is_none()
+            || !self.flights.is_empty()
+            || !self.queue.is_empty()
+            || self.snapshot_permit.is_some()
+        {
             return;
         }
         let clean = self.core.folded_since_snapshot == 0 && self.core.dirty.is_empty();
@@ -654,7 +777,12 @@ impl ShardState {
             }
             return;
         }
-        info!(shard = self.core.number, seq = self.core.seq, control = self.core.number == control_number(), "shard stopped");
+        info!(
+            shard = self.core.number,
+            seq = self.core.seq,
+            control = self.core.number == control_number(),
+            "shard stopped"
+        );
         if let Some(stopped) = self.stopping.take() {
             let _ = stopped.send(());
         }

@@ -149,7 +149,10 @@ impl Core {
         {
             collecting.encode(&mut state);
         }
-        let position = Position { shard: self.number, seq };
+        let position = Position {
+            shard: self.number,
+            seq,
+        };
         let effects = &mut self.effects;
         let folded = catch_unwind(AssertUnwindSafe(|| state.twin.fold(position, event, effects)));
         let Ok(folded) = folded else {
@@ -180,12 +183,21 @@ impl Core {
         }
         drop(state);
         self.take_effects(seq, event);
-        Ok(if folded == Folded::Late { End::Late } else { End::Applied })
+        Ok(if folded == Folded::Late {
+            End::Late
+        } else {
+            End::Applied
+        })
     }
 
     fn take_effects(&mut self, seq: u64, event: &Event) {
         if !self.effects.rollups.is_empty() {
-            let mut pending = self.table.history.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut pending = self
+                .table
+                .history
+                .pending
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             for row in self.effects.rollups.drain(..) {
                 let key = (event.twin.clone(), row.level as u8, row.start.ms());
                 match pending.entry(key) {
@@ -203,9 +215,21 @@ impl Core {
     }
 
     fn send(&mut self, seq: u64, index: u32, to: TwinId, at: Timestamp, received_at: Timestamp, body: Body) {
-        let origin = Some(Origin { shard: self.number, seq, index });
+        let origin = Some(Origin {
+            shard: self.number,
+            seq,
+            index,
+        });
         let shard = shard_of(&to, self.shared.settings.shards);
-        let event = Event { twin: to, at, received_at, source: "".into(), message_id: "".into(), origin, body };
+        let event = Event {
+            twin: to,
+            at,
+            received_at,
+            source: "".into(),
+            message_id: "".into(),
+            origin,
+            body,
+        };
         self.outbox.push(shard, event);
     }
 
@@ -247,11 +271,20 @@ impl Core {
     fn drop_oldest_rejected(&mut self, tenant: &TenantId) {
         let floor = self.rejected_floor.get(tenant).copied().unwrap_or_default();
         // An error here is met again when the snapshot is written; keeping one more meanwhile harms nobody.
-        let stored = self.shared.store.rejected(tenant, floor, 1).unwrap_or_default().first().map(|(seq, _)| *seq);
+        let stored = self
+            .shared
+            .store
+            .rejected(tenant, floor, 1)
+            .unwrap_or_default()
+            .first()
+            .map(|(seq, _)| *seq);
         let fresh = {
             let fresh = self.table.rejected.read().unwrap_or_else(PoisonError::into_inner);
             let from = (tenant.clone(), floor + 1);
-            fresh.range(from..).find(|((of, _), item)| of == tenant && item.is_some()).map(|((_, seq), _)| *seq)
+            fresh
+                .range(from..)
+                .find(|((of, _), item)| of == tenant && item.is_some())
+                .map(|((_, seq), _)| *seq)
         };
         if let Some(oldest) = stored.into_iter().chain(fresh).min() {
             self.rejected_floor.insert(tenant.clone(), oldest);
@@ -261,7 +294,11 @@ impl Core {
     }
 
     fn drop_rejected(&mut self, tenant: &TenantId, seq: u64) {
-        self.table.rejected.write().unwrap_or_else(PoisonError::into_inner).insert((tenant.clone(), seq), None);
+        self.table
+            .rejected
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert((tenant.clone(), seq), None);
         if let Some(kept) = self.rejected_counts.get_mut(tenant) {
             *kept = kept.saturating_sub(1);
         }
@@ -280,7 +317,14 @@ impl Core {
         let configs = twin_configs(before.as_deref().map(|plant| &plant.model), &model, plant.version);
         for (index, (kind, id, config)) in (0_u32..).zip(configs) {
             if let Ok(twin) = TwinId::new(plant.tenant.clone(), kind, &id) {
-                self.send(seq, index, twin, plant.at, plant.at, Body::Configured(Box::new(config)));
+                self.send(
+                    seq,
+                    index,
+                    twin,
+                    plant.at,
+                    plant.at,
+                    Body::Configured(Box::new(config)),
+                );
             }
         }
         self.put_plant(plant, model);
@@ -289,7 +333,12 @@ impl Core {
 
     /// Puts a plant model in force without telling the twins.
     pub(crate) fn put_plant(&self, plant: &PlantRecord, model: PlantModel) {
-        let applied = AppliedPlant { version: plant.version, applied_at: plant.at, by: plant.by.clone(), model };
+        let applied = AppliedPlant {
+            version: plant.version,
+            applied_at: plant.at,
+            by: plant.by.clone(),
+            model,
+        };
         self.shared.plants.set(plant.tenant.clone(), applied);
     }
 
@@ -298,7 +347,11 @@ impl Core {
         while let Some(first) = self.changed.first() {
             let tenant = first.id().tenant().clone();
             // Batches of several tenants are rare, so this mostly runs once and moves nothing.
-            let split = self.changed.iter().position(|slot| *slot.id().tenant() != tenant).unwrap_or(self.changed.len());
+            let split = self
+                .changed
+                .iter()
+                .position(|slot| *slot.id().tenant() != tenant)
+                .unwrap_or(self.changed.len());
             if self.shared.hub.wants(&tenant) != Wants::None {
                 self.shared.hub.publish(&tenant, &self.changed[..split]);
             }

@@ -42,7 +42,12 @@ pub(crate) struct Dedupe {
 
 impl Dedupe {
     pub(crate) fn new(window: usize) -> Self {
-        Self { window, keys: HashSet::default(), order: VecDeque::new(), count: 0 }
+        Self {
+            window,
+            keys: HashSet::default(),
+            order: VecDeque::new(),
+            count: 0,
+        }
     }
 
     /// The number of keys that ever entered.

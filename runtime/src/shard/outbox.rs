@@ -41,7 +41,10 @@ fn origin(event: &Event) -> Origin {
 
 impl Outbox {
     pub(crate) fn new(shard: u16) -> Self {
-        Self { shard, lanes: BTreeMap::new() }
+        Self {
+            shard,
+            lanes: BTreeMap::new(),
+        }
     }
 
     /// Takes a message for a shard; its origin is higher than those before it.
@@ -64,14 +67,23 @@ impl Outbox {
             };
             let events = lane.waiting.range(lane.sent..until).cloned().collect();
             lane.sent = until;
-            transfers.push((*to, Transfer { from, previous, events }));
+            transfers.push((
+                *to,
+                Transfer {
+                    from,
+                    previous,
+                    events,
+                },
+            ));
         }
         transfers
     }
 
     /// The receiver has everything up to `up_to` on disk.
     pub(crate) fn confirm(&mut self, by: u16, up_to: Origin) {
-        let Some(lane) = self.lanes.get_mut(&by) else { return };
+        let Some(lane) = self.lanes.get_mut(&by) else {
+            return;
+        };
         while lane.waiting.front().is_some_and(|event| origin(event) <= up_to) {
             lane.waiting.pop_front();
             lane.sent = lane.sent.saturating_sub(1);
@@ -93,7 +105,9 @@ impl Outbox {
 
     /// Everything that is not confirmed, with its receiving shard.
     pub(crate) fn unconfirmed(&self) -> impl Iterator<Item = (u16, &Event)> {
-        self.lanes.iter().flat_map(|(to, lane)| lane.waiting.iter().map(|event| (*to, event)))
+        self.lanes
+            .iter()
+            .flat_map(|(to, lane)| lane.waiting.iter().map(|event| (*to, event)))
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -199,7 +199,13 @@ pub(crate) fn encode_rejected_body(rejected: &RejectedRecord, out: &mut Vec<u8>)
 
 pub(crate) fn encode_resolved(tenant: &TenantId, seq: u64, out: &mut Vec<u8>) {
     out.push(RESOLVED);
-    out.extend_from_slice(&ResolvedWire { tenant: tenant.as_str().to_owned(), seq }.encode_to_vec());
+    out.extend_from_slice(
+        &ResolvedWire {
+            tenant: tenant.as_str().to_owned(),
+            seq,
+        }
+        .encode_to_vec(),
+    );
 }
 
 pub(crate) fn encode_plant(plant: &PlantRecord, out: &mut Vec<u8>) {
@@ -224,7 +230,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Record, Unreadable> {
         Some((&REJECTED, body)) => decode_rejected(body).map(Record::Rejected),
         Some((&RESOLVED, body)) => {
             let wire = ResolvedWire::decode(body).map_err(unreadable)?;
-            Ok(Record::Resolved { tenant: tenant(&wire.tenant)?, seq: wire.seq })
+            Ok(Record::Resolved {
+                tenant: tenant(&wire.tenant)?,
+                seq: wire.seq,
+            })
         }
         Some((&PLANT, body)) => decode_plant(body).map(Record::Plant),
         Some((kind, _)) => Err(Unreadable(format!("kind {kind}"))),

@@ -14,7 +14,10 @@ use super::{
     record::{self, Record},
     router::control_number,
 };
-use crate::{clock, ingest::dedupe_key, metric_definitions as names, plant::PlantModel, store::StoreError, table::TwinTable};
+use crate::{
+    clock, ingest::dedupe_key, metric_definitions as names, plant::PlantModel, store::StoreError,
+    table::TwinTable,
+};
 
 /// Events after which a recovery writes a snapshot of its own, so that a long tail needs no more memory than usual.
 const SNAPSHOT_EVERY: u64 = 500_000;
@@ -43,9 +46,17 @@ pub(crate) enum RecoverError {
 }
 
 /// Brings a shard back. Blocks; run it where blocking is allowed.
-pub(crate) fn recover(number: u16, shared: Shared, table: Arc<TwinTable>, journal: &Journal) -> Result<Core, RecoverError> {
+pub(crate) fn recover(
+    number: u16,
+    shared: Shared,
+    table: Arc<TwinTable>,
+    journal: &Journal,
+) -> Result<Core, RecoverError> {
     let began = clock::instant();
-    let store_error = |source| RecoverError::Store { shard: number, source };
+    let store_error = |source| RecoverError::Store {
+        shard: number,
+        source,
+    };
     let restored = shared.store.restore(number).map_err(store_error)?;
     let mut core = Core::new(number, shared, table);
     if number == control_number() {
@@ -58,17 +69,30 @@ pub(crate) fn recover(number: u16, shared: Shared, table: Arc<TwinTable>, journa
     core.table.set_folded(core.seq);
     let seconds = began.elapsed().as_secs_f64();
     metrics::histogram!(names::RECOVERY_SECONDS).record(seconds);
-    info!(shard = number, seq = core.seq, replayed = core.seq - from_snapshot, seconds, "shard recovered");
+    info!(
+        shard = number,
+        seq = core.seq,
+        replayed = core.seq - from_snapshot,
+        seconds,
+        "shard recovered"
+    );
     Ok(core)
 }
 
 fn replay(core: &mut Core, journal: &Journal) -> Result<(), RecoverError> {
     let number = core.number;
-    let at = |seq: u64, detail: String| RecoverError::Journal { shard: number, seq, detail };
+    let at = |seq: u64, detail: String| RecoverError::Journal {
+        shard: number,
+        seq,
+        detail,
+    };
     let shard = ShardId::new(number);
     let oldest = journal.first_seq(shard).get();
     if oldest > core.seq + 1 {
-        let detail = format!("the journal begins at seq {oldest}, the state ends at {}", core.seq);
+        let detail = format!(
+            "the journal begins at seq {oldest}, the state ends at {}",
+            core.seq
+        );
         return Err(at(core.seq + 1, detail));
     }
     core.begin_batch(0);
@@ -85,16 +109,30 @@ fn replay(core: &mut Core, journal: &Journal) -> Result<(), RecoverError> {
                     core.dedupe.insert(dedupe_key(event));
                     core.dedupe_folded = core.dedupe.count();
                 }
-                core.fold(seq, &record).map_err(|source| RecoverError::Store { shard: number, source })?;
+                core.fold(seq, &record).map_err(|source| RecoverError::Store {
+                    shard: number,
+                    source,
+                })?;
             }
             seq += 1;
         }
         // One batch per frame keeps the list of changed twins from growing with the tail.
         core.changed.clear();
         core.begin_batch(0);
-        let fresh = core.table.history.pending.lock().map_or(0, |pending| pending.len());
-        if core.folded_since_snapshot >= SNAPSHOT_EVERY || fresh > 50_000 || core.is_crowded() && fresh > 5_000 {
-            core.snapshot_now().map_err(|source| RecoverError::Store { shard: number, source })?;
+        let fresh = core
+            .table
+            .history
+            .pending
+            .lock()
+            .map_or(0, |pending| pending.len());
+        if core.folded_since_snapshot >= SNAPSHOT_EVERY
+            || fresh > 50_000
+            || core.is_crowded() && fresh > 5_000
+        {
+            core.snapshot_now().map_err(|source| RecoverError::Store {
+                shard: number,
+                source,
+            })?;
             core.passivate(0);
         }
     }
@@ -103,9 +141,14 @@ fn replay(core: &mut Core, journal: &Journal) -> Result<(), RecoverError> {
 
 fn restore_plants(core: &Core, plants: &[(gemba_twins::id::TenantId, Vec<u8>)]) -> Result<(), RecoverError> {
     for (tenant, bytes) in plants {
-        let damaged = |detail: String| RecoverError::Journal { shard: core.number, seq: core.seq, detail };
+        let damaged = |detail: String| RecoverError::Journal {
+            shard: core.number,
+            seq: core.seq,
+            detail,
+        };
         let plant = record::decode_plant(bytes).map_err(|error| damaged(error.to_string()))?;
-        let model = PlantModel::parse(&plant.text).map_err(|error| damaged(format!("plant model of {tenant}: {error}")))?;
+        let model = PlantModel::parse(&plant.text)
+            .map_err(|error| damaged(format!("plant model of {tenant}: {error}")))?;
         core.put_plant(&plant, model);
     }
     Ok(())

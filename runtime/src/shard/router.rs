@@ -51,7 +51,10 @@ pub(crate) struct Router {
 
 impl Router {
     pub(crate) fn new(shards: u16) -> Self {
-        Self { shards, cells: (0..=shards).map(|_| Cell::default()).collect() }
+        Self {
+            shards,
+            cells: (0..=shards).map(|_| Cell::default()).collect(),
+        }
     }
 
     pub(crate) fn shard_of(&self, id: &TwinId) -> u16 {
@@ -65,7 +68,11 @@ impl Router {
     }
 
     fn cell(&self, number: u16) -> &Cell {
-        let at = if number == control_number() { self.shards } else { number };
+        let at = if number == control_number() {
+            self.shards
+        } else {
+            number
+        };
         &self.cells[usize::from(at)]
     }
 

@@ -56,7 +56,10 @@ impl Collected {
         if written.is_err() {
             let mut pending = history.pending.lock().unwrap_or_else(PoisonError::into_inner);
             for (key, row) in rows.iter() {
-                pending.entry(key.clone()).and_modify(|newer| newer.merge(row)).or_insert_with(|| row.clone());
+                pending
+                    .entry(key.clone())
+                    .and_modify(|newer| newer.merge(row))
+                    .or_insert_with(|| row.clone());
             }
         }
         written
@@ -73,26 +76,52 @@ impl Core {
             state.in_snapshot = !state.set_aside;
         }
         let rollups = {
-            let mut writing = self.table.history.writing.write().unwrap_or_else(PoisonError::into_inner);
-            let pending = std::mem::take(&mut *self.table.history.pending.lock().unwrap_or_else(PoisonError::into_inner));
+            let mut writing = self
+                .table
+                .history
+                .writing
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            let pending = std::mem::take(
+                &mut *self
+                    .table
+                    .history
+                    .pending
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
             *writing = Arc::new(pending);
             writing.clone()
         };
         let rejected = self.table.rejected.read().unwrap_or_else(PoisonError::into_inner);
-        let rejected: Vec<_> = rejected.iter().map(|(key, item)| (key.clone(), item.clone())).collect();
+        let rejected: Vec<_> = rejected
+            .iter()
+            .map(|(key, item)| (key.clone(), item.clone()))
+            .collect();
         let snapshot = Snapshot {
             shard: self.number,
             meta: self.meta(),
             twins: Vec::with_capacity(slots.len()),
             rollups,
             dedupe: self.dedupe.range(self.dedupe_written, self.dedupe_folded),
-            dedupe_drop_below: self.dedupe.oldest().saturating_sub(self.shared.settings.dedupe_window as u64),
+            dedupe_drop_below: self
+                .dedupe
+                .oldest()
+                .saturating_sub(self.shared.settings.dedupe_window as u64),
             rejected,
             set_aside: std::mem::take(&mut self.newly_set_aside),
-            plants: self.new_plants.iter().map(|(tenant, plant)| (tenant.clone(), encode_plant_body(plant))).collect(),
+            plants: self
+                .new_plants
+                .iter()
+                .map(|(tenant, plant)| (tenant.clone(), encode_plant_body(plant)))
+                .collect(),
         };
         self.folded_since_snapshot = 0;
-        self.collecting = Some(Collecting { snapshot, slots, next: 0 });
+        self.collecting = Some(Collecting {
+            snapshot,
+            slots,
+            next: 0,
+        });
     }
 
     fn meta(&self) -> ShardMeta {
@@ -100,18 +129,28 @@ impl Core {
         let outbox = self.outbox.unconfirmed().map(|(to, event)| {
             let mut bytes = Vec::new();
             event.encode(&mut bytes);
-            OutboxWire { to_shard: u32::from(to), event: bytes }
+            OutboxWire {
+                to_shard: u32::from(to),
+                event: bytes,
+            }
         });
         let rejected = self.rejected_counts.iter();
         ShardMeta {
             seq: self.seq,
             dedupe_count: self.dedupe_folded,
             heard: heard
-                .map(|origin| OriginWire { shard: u32::from(origin.shard), seq: origin.seq, index: origin.index })
+                .map(|origin| OriginWire {
+                    shard: u32::from(origin.shard),
+                    seq: origin.seq,
+                    index: origin.index,
+                })
                 .collect(),
             outbox: outbox.collect(),
             rejected: rejected
-                .map(|(tenant, count)| RejectedCountWire { tenant: tenant.as_str().to_owned(), count: *count })
+                .map(|(tenant, count)| RejectedCountWire {
+                    tenant: tenant.as_str().to_owned(),
+                    count: *count,
+                })
                 .collect(),
         }
     }
@@ -134,7 +173,10 @@ impl Core {
         }
         // The store takes sorted keys several times faster.
         collecting.snapshot.twins.sort_by(|a, b| a.0.cmp(&b.0));
-        Some(Collected { snapshot: collecting.snapshot, slots: collecting.slots })
+        Some(Collected {
+            snapshot: collecting.snapshot,
+            slots: collecting.slots,
+        })
     }
 
     /// The snapshot is written, or was not.
@@ -143,13 +185,24 @@ impl Core {
         if written {
             self.dedupe_written = snapshot.meta.dedupe_count;
             for (tenant, plant) in &snapshot.plants {
-                if self.new_plants.get(tenant).is_some_and(|newer| encode_plant_body(newer) == *plant) {
+                if self
+                    .new_plants
+                    .get(tenant)
+                    .is_some_and(|newer| encode_plant_body(newer) == *plant)
+                {
                     self.new_plants.remove(tenant);
                 }
             }
-            let mut rejected = self.table.rejected.write().unwrap_or_else(PoisonError::into_inner);
+            let mut rejected = self
+                .table
+                .rejected
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
             for (key, item) in snapshot.rejected {
-                if rejected.get(&key).is_some_and(|newer| newer.is_some() == item.is_some()) {
+                if rejected
+                    .get(&key)
+                    .is_some_and(|newer| newer.is_some() == item.is_some())
+                {
                     rejected.remove(&key);
                 }
             }
@@ -194,7 +247,11 @@ impl Core {
                 Entry::Passive => None,
             })
             .collect();
-        let surplus = if self.resident > self.share() { self.resident - self.share() * 4 / 5 } else { 0 };
+        let surplus = if self.resident > self.share() {
+            self.resident - self.share() * 4 / 5
+        } else {
+            0
+        };
         clean.sort_unstable_by_key(|(touched_s, _)| *touched_s);
         let mut passivated = 0;
         for (number, (touched_s, id)) in clean.into_iter().enumerate() {
@@ -211,16 +268,23 @@ impl Core {
 
     /// Starts from what the last snapshot left.
     pub(crate) fn restore(&mut self, restored: Restored) -> Result<(), StoreError> {
-        let damaged = || StoreError::Damaged { what: format!("shard {} (its messages to other twins)", self.number) };
+        let damaged = || StoreError::Damaged {
+            what: format!("shard {} (its messages to other twins)", self.number),
+        };
         self.seq = restored.meta.seq;
         for heard in &restored.meta.heard {
             let shard = u16::try_from(heard.shard).map_err(|_| damaged())?;
-            let origin = gemba_twins::event::Origin { shard, seq: heard.seq, index: heard.index };
+            let origin = gemba_twins::event::Origin {
+                shard,
+                seq: heard.seq,
+                index: heard.index,
+            };
             self.heard.insert(shard, origin);
         }
         for waiting in &restored.meta.outbox {
             let event = gemba_twins::event::Event::decode(&waiting.event).map_err(|_| damaged())?;
-            self.outbox.push(u16::try_from(waiting.to_shard).map_err(|_| damaged())?, event);
+            self.outbox
+                .push(u16::try_from(waiting.to_shard).map_err(|_| damaged())?, event);
         }
         for count in &restored.meta.rejected {
             let tenant = TenantId::parse(&count.tenant).map_err(|_| damaged())?;
@@ -243,7 +307,10 @@ impl Core {
     fn restore_set_aside(&mut self, ids: &[TwinId]) -> Result<(), StoreError> {
         for id in ids {
             let twin = self.shared.store.twin(self.number, id)?;
-            let slot = TwinSlot::new(twin.unwrap_or_else(|| gemba_twins::twin::Twin::new(id.clone())), 0);
+            let slot = TwinSlot::new(
+                twin.unwrap_or_else(|| gemba_twins::twin::Twin::new(id.clone())),
+                0,
+            );
             slot.lock().set_aside = true;
             self.table.put(id.clone(), Entry::Resident(slot));
             self.resident += 1;
@@ -280,8 +347,10 @@ pub(crate) fn rejected_page(
         of_tenant.map(|((_, seq), item)| (*seq, item.clone())).collect()
     };
     let stored = store.rejected(tenant, after, limit + fresh.len())?;
-    let mut items: BTreeMap<u64, Arc<RejectedRecord>> =
-        stored.into_iter().map(|(seq, item)| (seq, Arc::new(item))).collect();
+    let mut items: BTreeMap<u64, Arc<RejectedRecord>> = stored
+        .into_iter()
+        .map(|(seq, item)| (seq, Arc::new(item)))
+        .collect();
     for (seq, item) in fresh {
         match item {
             Some(item) => items.insert(seq, item),

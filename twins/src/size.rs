@@ -1,0 +1,89 @@
+//! About how much memory a twin takes: what the limit on resident twins counts by.
+//!
+//! Promises: within some tenths of what the allocator hands out (`tests/memory.rs` measures it). Counts the twin's own
+//! struct and its blocks; not its id's text, which the map of twins shares.
+
+use crate::{
+    attributes::block,
+    bucket::{Bucket, StateTime, States, Word},
+    config::{MetricConfig, TwinConfig},
+    event::Value,
+    metric::Metric,
+    twin::{Nature, Twin},
+};
+
+impl Twin {
+    /// About how many bytes it takes in memory.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let metrics = block(self.metrics.items.capacity() * size_of::<Metric>());
+        let attributes = self.attributes.as_deref().map_or(0, |attributes| {
+            block(size_of_val(attributes)) + attributes.heap_bytes()
+        });
+        size_of::<Self>()
+            + metrics
+            + self.metrics.items.iter().map(metric_bytes).sum::<usize>()
+            + attributes
+            + self.config.as_deref().map_or(0, config_bytes)
+            + nature_bytes(&self.nature)
+    }
+}
+
+fn metric_bytes(metric: &Metric) -> usize {
+    let word = if let Value::Text(word) = &metric.value {
+        block(word.len())
+    } else {
+        0
+    };
+    let wider = if metric.wider.is_some() {
+        block(2 * size_of::<Bucket>())
+    } else {
+        0
+    };
+    block(metric.name.len()) + word + wider + metric.states.as_deref().map_or(0, states_bytes)
+}
+
+fn states_bytes(states: &States) -> usize {
+    let words = states.0.iter().map(|state| {
+        if let Word::Text(word) = &state.word {
+            block(word.len())
+        } else {
+            0
+        }
+    });
+    block(size_of::<States>()) + block(states.0.capacity() * size_of::<StateTime>()) + words.sum::<usize>()
+}
+
+fn config_bytes(config: &TwinConfig) -> usize {
+    let metrics = config
+        .metrics
+        .iter()
+        .map(|metric| size_of::<MetricConfig>() + block(metric.name.len()) + block(metric.unit.len()));
+    let words = config
+        .execution_map
+        .iter()
+        .map(|(word, _)| 24 + block(word.len()));
+    block(size_of::<TwinConfig>()) + metrics.sum::<usize>() + words.sum::<usize>()
+}
+
+fn nature_bytes(nature: &Nature) -> usize {
+    // An entry of a sorted map takes half as much again as its own size, for its nodes are part empty.
+    let entry = |name: &str| 36 + block(name.len());
+    match nature {
+        Nature::Machine(machine) => block(size_of_val(&**machine)),
+        Nature::Location(location) => {
+            let names = location.jobs.keys().chain(location.operators.keys());
+            block(size_of_val(&**location)) + names.map(|name| entry(name)).sum::<usize>()
+        }
+        Nature::Job(job) => {
+            let visits = job.visits.iter().map(|visit| 32 + block(visit.location.len()));
+            let older = job.older.iter().map(|dwell| 32 + block(dwell.location.len()));
+            let texts = [&job.product_id, &job.product_variant, &job.operator_id]
+                .into_iter()
+                .flatten();
+            block(size_of_val(&**job))
+                + visits.chain(older).sum::<usize>()
+                + texts.map(|text| block(text.len())).sum::<usize>()
+        }
+    }
+}
