@@ -1,5 +1,7 @@
 //! gemba behind a real broker: mosquitto between the devices and the node.
 
+#![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
+
 mod support;
 
 use std::{fmt::Write as _, fs, path::Path};

@@ -2,6 +2,8 @@
 //!
 //! `GEMBA_CRASH_CYCLES` sets the number of kills (20 by default).
 
+#![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
+
 mod support;
 
 use std::{

@@ -109,10 +109,12 @@ impl Account {
     }
 }
 
+type AccountsBySource = BTreeMap<(TenantId, Arc<str>), Arc<Account>>;
+
 /// All accounts of a node.
 pub(crate) struct Accounts {
     since: Timestamp,
-    accounts: RwLock<BTreeMap<(TenantId, Arc<str>), Arc<Account>>>,
+    accounts: RwLock<AccountsBySource>,
 }
 
 impl Accounts {

@@ -22,10 +22,12 @@ pub struct AppliedPlant {
     pub model: PlantModel,
 }
 
+type PlantsByTenant = BTreeMap<TenantId, (Arc<AppliedPlant>, Arc<Bindings>)>;
+
 /// All plant models in force.
 pub(crate) struct PlantDirectory {
     open: Arc<Bindings>,
-    plants: ArcSwap<BTreeMap<TenantId, (Arc<AppliedPlant>, Arc<Bindings>)>>,
+    plants: ArcSwap<PlantsByTenant>,
 }
 
 impl PlantDirectory {

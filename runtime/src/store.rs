@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     shard::{RejectedRecord, ShardMeta, record},
-    table::RollupKey,
+    table::{RejectedMessage, RollupKey},
 };
 
 type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -89,7 +89,7 @@ pub(crate) struct Snapshot {
     /// Chunks of the window that begin below this number are out of it.
     pub(crate) dedupe_drop_below: u64,
     /// Rejected messages that are new, and those that are gone.
-    pub(crate) rejected: Vec<((TenantId, u64), Option<Arc<RejectedRecord>>)>,
+    pub(crate) rejected: Vec<((TenantId, u64), RejectedMessage)>,
     pub(crate) set_aside: Vec<(TwinId, String)>,
     pub(crate) plants: Vec<(TenantId, Vec<u8>)>,
 }

@@ -92,6 +92,12 @@ pub(crate) enum Entry {
 /// A closed bucket that is not in the store yet: twin, level, start in milliseconds.
 pub(crate) type RollupKey = (TwinId, u8, i64);
 
+/// A rejected message; `None` once it is gone.
+pub(crate) type RejectedMessage = Option<Arc<RejectedRecord>>;
+
+/// By tenant and seq.
+type RejectedMessages = BTreeMap<(TenantId, u64), RejectedMessage>;
+
 /// The twins of one shard.
 pub(crate) struct TwinTable {
     pub(crate) map: RwLock<BTreeMap<TwinId, Entry>>,
@@ -99,7 +105,7 @@ pub(crate) struct TwinTable {
     ready: watch::Sender<bool>,
     pub(crate) history: FreshHistory,
     /// Rejected messages that are not in the store yet, by seq.
-    pub(crate) rejected: RwLock<BTreeMap<(TenantId, u64), Option<Arc<RejectedRecord>>>>,
+    pub(crate) rejected: RwLock<RejectedMessages>,
 }
 
 /// Rollups on their way to the store.

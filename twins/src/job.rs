@@ -141,8 +141,12 @@ impl Job {
                 told.entered(id, &scan.location, seen_again, operator);
                 return;
             }
-            Some(last) if completed_at.is_none() => told.left(id, &last.location, last.entered_at, at),
-            _ => {}
+            Some(last) => match completed_at {
+                None => told.left(id, &last.location, last.entered_at, at),
+                // It was not done: it stayed there until it was seen elsewhere.
+                Some(completed_at) => told.corrected(id, &last.location, at.ms_since(completed_at)),
+            },
+            None => {}
         }
         self.visits.push(Visit {
             location: scan.location.clone(),

@@ -37,7 +37,11 @@ pub(super) fn machine(number: usize, round: u64) -> String {
     format!(
         r#"{{"sensor_id":"m-{number:07}","sensor_type":"MACHINE","location_id":"cell-{}","message_id":"fill-{round}-{number}","metrics":{{"execution":"{}","cycle_count":{},"good_count":{},"energy_kwh":{}.5,"power_kw":7.25,"spindle_rpm":{},"temperature_c":41.5,"vibration_mm":0.7}}}}"#,
         number % 1_000,
-        if number % 7 == 0 { "down" } else { "producing" },
+        if number.is_multiple_of(7) {
+            "down"
+        } else {
+            "producing"
+        },
         round * 2,
         round,
         1_000 + round,

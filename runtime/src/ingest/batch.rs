@@ -48,6 +48,7 @@ pub(crate) struct Item {
 }
 
 /// What an item is, besides its bytes.
+#[expect(clippy::large_enum_variant, reason = "nearly all items are events")]
 pub(crate) enum Payload {
     Event(Event),
     Rejected(Box<RejectedRecord>),

@@ -630,7 +630,7 @@ impl ShardState {
         self.core.outbox.turn();
         self.send_messages();
         self.snapshot_if_due();
-        if self.turns % 30 == 0 && self.snapshot_permit.is_none() {
+        if self.turns.is_multiple_of(30) && self.snapshot_permit.is_none() {
             self.core.passivate(self.seconds());
         }
         let shard = self.core.number.to_string();

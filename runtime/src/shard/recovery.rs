@@ -98,8 +98,7 @@ fn replay(core: &mut Core, journal: &Journal) -> Result<(), RecoverError> {
     core.begin_batch(0);
     for frame in journal.read(shard, Seq::new(core.seq + 1)) {
         let frame = frame.map_err(|error| at(core.seq + 1, error.to_string()))?;
-        let mut seq = frame.first().get();
-        for bytes in frame.records() {
+        for (seq, bytes) in (frame.first().get()..).zip(frame.records()) {
             if seq > core.seq {
                 if seq != core.seq + 1 {
                     return Err(at(core.seq + 1, format!("the next record is seq {seq}")));
@@ -114,7 +113,6 @@ fn replay(core: &mut Core, journal: &Journal) -> Result<(), RecoverError> {
                     source,
                 })?;
             }
-            seq += 1;
         }
         // One batch per frame keeps the list of changed twins from growing with the tail.
         core.changed.clear();
