@@ -96,7 +96,11 @@ async fn until(what: &str, mut is: impl FnMut() -> bool) {
 }
 
 fn rejected(site: &Site) -> u64 {
-    site.node.counts(&tenant("acme")).iter().map(|counts| counts.rejected).sum()
+    site.node
+        .counts(&tenant("acme"))
+        .iter()
+        .map(|counts| counts.rejected)
+        .sum()
 }
 
 /// Publishes until the connector has subscribed: only from then on does the broker keep messages for it.
