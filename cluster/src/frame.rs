@@ -15,8 +15,8 @@ const HEADER: usize = 40;
 
 /// Header and body together stay below this: redb's pages are powers of two, and a value just above 64 KiB takes 128.
 const FRAME_MAX: usize = 65_400;
-/// The longest record: one that does not fit into an ordinary frame gets one of its own, just below 128 KiB.
-pub const RECORD_MAX: usize = 131_000 - HEADER - 5;
+/// The longest record: one that does not fit into an ordinary frame gets one of its own. Only a plant model is long.
+pub const RECORD_MAX: usize = (8 << 20) - HEADER - 5;
 
 /// Bytes that are not a frame, or not the one that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -3,11 +3,11 @@
 //! Promises: `start` returns before the shards have recovered, and a caller waits only for the shard it asks for,
 //! which is then recovered next; `stop` loses nothing. Knows nothing of HTTP or of who may ask what.
 
+mod folder;
 mod read;
 
 use std::{
     collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use gemba_cluster::{Journal, JournalOptions};
+use gemba_cluster::{Journal, RECORD_MAX};
 use gemba_twins::{
     id::{TenantId, TwinId},
     time::Timestamp,
@@ -25,6 +25,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot};
 use tracing::error;
 
+pub use self::folder::{FolderReport, shards_of, verify};
 pub use self::read::{EventsPage, HistoryPoint, ReadError, RejectedItem, Step};
 use crate::{
     accounts::Accounts,
@@ -117,6 +118,11 @@ impl Health {
     }
 }
 
+/// The longest text of a plant model: with tenant, author and time it has to fit into one record of the journal.
+const PLANT_TEXT_MAX: usize = RECORD_MAX - 4_096;
+/// The longest merge patch of attributes.
+const PATCH_TEXT_MAX: usize = 32_768;
+
 /// A running node. Cheap to clone.
 #[derive(Clone)]
 pub struct Node {
@@ -146,7 +152,7 @@ impl Node {
     /// Opens the data folder and starts the node; the shards recover in the background.
     pub async fn start(settings: NodeSettings) -> Result<Self, StartError> {
         metric_definitions::describe();
-        let opened = tokio::task::spawn_blocking(move || open(settings)).await;
+        let opened = tokio::task::spawn_blocking(move || folder::open(settings)).await;
         let (settings, journal, store) = opened.map_err(|error| {
             StartError::Journal(format!("opening it panicked: {error} (restore from a backup)"))
         })??;
@@ -376,6 +382,7 @@ impl Node {
         by: &str,
         if_rev: Option<u64>,
     ) -> Result<u64, CommandError> {
+        refuse_long("attributes", "attributes.too_large", patch, PATCH_TEXT_MAX)?;
         self.recovered(id).await;
         let kind = CommandKind::SetAttributes {
             twin: id.clone(),
@@ -394,9 +401,11 @@ impl Node {
         model: PlantModel,
         by: &str,
     ) -> Result<Arc<AppliedPlant>, CommandError> {
+        let text = model.text();
+        refuse_long("plant model", "plant.too_large", &text, PLANT_TEXT_MAX)?;
         let kind = CommandKind::ApplyPlant {
             tenant: tenant.clone(),
-            text: model.text().into(),
+            text: text.into(),
             by: by.into(),
         };
         self.command(control_number(), tenant, kind).await?;
@@ -437,70 +446,15 @@ impl Node {
     }
 }
 
-fn open(settings: NodeSettings) -> Result<(NodeSettings, Journal, Store), StartError> {
-    let folder_error = |error: std::io::Error| StartError::Folder {
-        folder: settings.data_dir.display().to_string(),
-        detail: error.to_string(),
-    };
-    std::fs::create_dir_all(settings.data_dir.join("journal")).map_err(folder_error)?;
-    let state = settings.data_dir.join("state.redb");
-    let opened = catch_unwind(AssertUnwindSafe(|| {
-        Store::open(&state, settings.shards, settings.state_cache_bytes)
-    }));
-    let store = opened.unwrap_or_else(|_| {
-        Err(StoreError::Io(
-            "opening it panicked; remove state.redb, it is made again from the journal".into(),
-        ))
-    })?;
-    let mut options = JournalOptions::new(settings.data_dir.join("journal"));
-    options.segment_bytes = settings.segment_bytes;
-    let journal = Journal::open(options).map_err(|error| StartError::Journal(error.to_string()))?;
-    Ok((settings, journal, store))
-}
-
-/// What a check of a data folder found.
-#[derive(Debug, Clone, Default)]
-pub struct FolderReport {
-    /// Records of the journal that are right.
-    pub records: u64,
-    /// Values of the state store that were looked at.
-    pub values: u64,
-    /// What is wrong, a line each.
-    pub damage: Vec<String>,
-}
-
-/// Checks every record of the journal and every value of the state store of a folder that no node uses; `seen` hears
-/// of the number checked so far. Blocks for as long as it takes.
-pub fn verify(data_dir: &std::path::Path, seen: &mut dyn FnMut(u64)) -> Result<FolderReport, StartError> {
-    let Some(shards) = shards_of(data_dir)? else {
-        let detail = "it holds no state.redb".to_owned();
-        return Err(StartError::Folder {
-            folder: data_dir.display().to_string(),
-            detail,
-        });
-    };
-    let mut settings = NodeSettings::new(data_dir.to_owned());
-    settings.shards = shards;
-    let (_, journal, store) = open(settings)?;
-    let found = journal.verify(seen);
-    let mut report = FolderReport {
-        records: found.records,
-        values: 0,
-        damage: found.damage,
-    };
-    let mut values = 0;
-    report.damage.extend(store.verify(&mut |count| {
-        values = count;
-        seen(found.records + count);
-    })?);
-    report.values = values;
-    journal.close();
-    Ok(report)
-}
-
-/// The number of shards that a data folder was made with; `None` where there is no folder yet.
-pub fn shards_of(data_dir: &std::path::Path) -> Result<Option<u16>, StartError> {
-    Ok(Store::shards_of(&data_dir.join("state.redb"))?)
+fn refuse_long(what: &str, code: &'static str, text: &str, most: usize) -> Result<(), CommandError> {
+    if text.len() <= most {
+        return Ok(());
+    }
+    let detail = format!(
+        "the {what} take up {} bytes, at most {most} are kept (shorten or split)",
+        text.len()
+    );
+    Err(CommandError::Invalid(Rejection::new(code, detail)))
 }
 
 /// Tells the shards each second what time it is.

@@ -264,6 +264,21 @@ mod tests {
     }
 
     #[test]
+    fn the_file_in_deploy_holds_every_setting_with_its_default() {
+        let mut layers = Layers::defaults();
+        layers
+            .file("deploy/gemba.toml", include_str!("../../../deploy/gemba.toml"))
+            .expect("it is valid");
+        let of = |layers: &Layers| -> Vec<(String, String)> {
+            layers.shown().into_iter().map(|shown| (shown.key, shown.value)).collect()
+        };
+        assert_eq!(of(&layers), of(&Layers::defaults()));
+        for shown in layers.shown() {
+            assert_eq!(shown.source, "deploy/gemba.toml", "{} is missing", shown.key);
+        }
+    }
+
+    #[test]
     fn unknown_keys_are_refused_by_name() {
         let refused = of("[http]\nadress = \"127.0.0.1:1\"\n").err().expect("refused");
         assert!(
