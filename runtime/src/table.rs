@@ -18,6 +18,7 @@ use gemba_twins::{
     twin::Twin,
 };
 use tokio::sync::watch;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     shard::{RejectedRecord, router::shard_of},
@@ -258,6 +259,27 @@ impl Twins {
             return Err(StoreError::SetAside { twin: id.to_string() });
         }
         Ok(self.store.twin(shard, id)?.map(|twin| read(&twin)))
+    }
+
+    /// A hash of the state of all twins of all tenants: nodes that folded the same events answer the same.
+    pub fn hash(&self) -> Result<u64, StoreError> {
+        let mut hasher = Xxh3::new();
+        let mut encoded = Vec::new();
+        for (shard, table) in self.tables.iter().enumerate() {
+            let entries: Vec<_> = {
+                let map = table.map.read().unwrap_or_else(PoisonError::into_inner);
+                map.iter()
+                    .map(|(id, entry)| (id.clone(), entry.clone()))
+                    .collect()
+            };
+            self.visit(shard, &entries, &mut |twin| {
+                encoded.clear();
+                twin.encode(&mut encoded);
+                hasher.update(twin.id().to_string().as_bytes());
+                hasher.update(&encoded);
+            })?;
+        }
+        Ok(hasher.digest())
     }
 
     /// Visits a tenant's twins of one shard in id order, up to `limit` of them, without holding the shard. Returns

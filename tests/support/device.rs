@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// Messages on their way at a time.
@@ -20,6 +20,8 @@ const WINDOW: usize = 50;
 /// What a device wrote down.
 pub(crate) struct Diary {
     pub(crate) sensor: String,
+    /// A day before it began, in milliseconds since 1970: its scans are all in the past.
+    began_ms: u128,
     /// Message ids in the order they were first sent.
     pub(crate) sent: u64,
     pub(crate) acknowledged: BTreeSet<u64>,
@@ -36,6 +38,11 @@ pub(crate) fn publish_until(
 ) -> Diary {
     let mut diary = Diary {
         sensor: sensor.to_owned(),
+        began_ms: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("after 1970")
+            .as_millis()
+            - 86_400_000,
         sent: 0,
         acknowledged: BTreeSet::new(),
         sent_again: 0,
@@ -90,7 +97,7 @@ fn session(
             }
             open.insert(number);
             by_packet.insert(packet, number);
-            out.extend_from_slice(&publish(&diary.sensor, number, packet));
+            out.extend_from_slice(&publish(&diary.sensor, number, packet, diary.began_ms));
         }
         stream.write_all(&out)?;
         if by_packet.is_empty() {
@@ -120,8 +127,24 @@ pub(crate) fn message_id(sensor: &str, number: u64) -> String {
     format!("{sensor}-{number}")
 }
 
-/// The payload of a device's message: a part counter, and a value that occurs once.
-pub(crate) fn payload(sensor: &str, number: u64) -> String {
+/// Where the reader of a job sees it.
+pub(crate) const CELLS: u64 = 4;
+
+/// Whether a device is a reader that follows a job of its name, from cell to cell.
+pub(crate) fn is_reader(sensor: &str) -> bool {
+    sensor.starts_with("job-")
+}
+
+/// The payload of a device's message: a value that occurs once, or a job that goes on to the next cell.
+pub(crate) fn payload(sensor: &str, number: u64, began_ms: u128) -> String {
+    if is_reader(sensor) {
+        return format!(
+            r#"{{"job_id":"{sensor}","location":"cell-{}","scan_timestamp":{},"message_id":"{}"}}"#,
+            number % CELLS,
+            began_ms + u128::from(number) * 10,
+            message_id(sensor, number)
+        );
+    }
     format!(
         r#"{{"sensor_id":"{sensor}","sensor_type":"MACHINE","message_id":"{}","metrics":{{"execution":"producing","sequence":{number}}}}}"#,
         message_id(sensor, number)
@@ -137,11 +160,12 @@ fn connect(client: &str) -> Vec<u8> {
     packet(0x10, &body)
 }
 
-fn publish(sensor: &str, number: u64, id: u16) -> Vec<u8> {
+fn publish(sensor: &str, number: u64, id: u16, began_ms: u128) -> Vec<u8> {
     let mut body = Vec::new();
-    text(&mut body, &format!("gemba/v1/default/readings/{sensor}"));
+    let what = if is_reader(sensor) { "scans" } else { "readings" };
+    text(&mut body, &format!("gemba/v1/default/{what}/{sensor}"));
     body.extend_from_slice(&id.to_be_bytes());
-    body.extend_from_slice(payload(sensor, number).as_bytes());
+    body.extend_from_slice(payload(sensor, number, began_ms).as_bytes());
     packet(0x32, &body)
 }
 

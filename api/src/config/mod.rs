@@ -270,7 +270,11 @@ mod tests {
             .file("deploy/gemba.toml", include_str!("../../../deploy/gemba.toml"))
             .expect("it is valid");
         let of = |layers: &Layers| -> Vec<(String, String)> {
-            layers.shown().into_iter().map(|shown| (shown.key, shown.value)).collect()
+            layers
+                .shown()
+                .into_iter()
+                .map(|shown| (shown.key, shown.value))
+                .collect()
         };
         assert_eq!(of(&layers), of(&Layers::defaults()));
         for shown in layers.shown() {
