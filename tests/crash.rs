@@ -178,6 +178,8 @@ fn devices_lose_nothing_when_their_node_is_killed() {
     assert!(node.stop(), "the node stops well");
 }
 
+/// A broker that had kept thousands of messages sent them all at once; acknowledgements queued up behind the reading
+/// until both waited for each other, and nothing came any more.
 #[test]
 fn a_broker_s_messages_are_not_lost_when_the_node_is_killed() {
     let (folder, broker_folder) = (

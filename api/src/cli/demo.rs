@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::{
     ConfigArgs,
-    serve::{Running, log_to_stderr, record_metrics, runtime, stop_signal},
+    serve::{Running, log_to_stderr, record_metrics, runtime, say, stop_signal},
 };
 use crate::{
     config::Config,
@@ -71,7 +71,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
             format!("{}:0", address.ip())
         };
         if !free {
-            println!("{address} is taken; listening on another port");
+            say(&format!("{address} is taken; listening on another port"));
         }
         let running = Running::start(config(&http)?, metrics).await?;
         running.node.all_recovered().await;
@@ -101,22 +101,19 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         let (shutdown, told) = watch::channel(false);
         let driving = tokio::spawn(Driver::new(settings).run(plant, told));
         let url = format!("http://{}", running.http.address);
-        println!(
-            "{}",
-            greeting(
-                &url,
-                &mqtt.to_string(),
-                args.machines,
-                &folder.display().to_string()
-            )
-        );
+        say(&greeting(
+            &url,
+            &mqtt.to_string(),
+            args.machines,
+            &folder.display().to_string(),
+        ));
         stop_signal().await?;
-        println!("stopping");
+        say("stopping");
         // Whoever listened is gone only after this.
         let _ = shutdown.send(true);
         let published = driving.await.context("the simulation panicked")?;
         running.stop().await;
-        println!("stopped after {published} messages of the plant");
+        say(&format!("stopped after {published} messages of the plant"));
         anyhow::Ok(())
     })?;
     drop(temporary);

@@ -1,6 +1,6 @@
 //! `gemba serve`: one node, until it is told to stop.
 
-use std::sync::Arc;
+use std::{io::Write as _, sync::Arc};
 
 use anyhow::Context;
 use gemba_runtime::{mqtt, node::Node};
@@ -25,14 +25,19 @@ pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<()> {
     runtime()?.block_on(async {
         let running = Running::start(config, metrics).await?;
         running.node.all_recovered().await;
-        println!("{}", running.greeting());
-        println!("ready");
+        say(&running.greeting());
+        say("ready");
         stop_signal().await?;
-        println!("stopping");
+        say("stopping");
         running.stop().await;
-        println!("stopped; nothing was lost");
+        say("stopped; nothing was lost");
         Ok(())
     })
+}
+
+/// A line for whoever started the node; it runs on when nobody listens any more.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 pub(super) fn runtime() -> anyhow::Result<Runtime> {

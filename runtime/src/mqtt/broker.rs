@@ -7,6 +7,7 @@
 
 mod filter;
 mod options;
+mod session;
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -19,28 +20,21 @@ use std::{
 use bytes::Bytes;
 use futures_util::FutureExt;
 use gemba_twins::id::TenantId;
-use rumqttc::{
-    AsyncClient, Event, EventLoop, Outgoing, Packet, Publish, QoS, SubAck, SubscribeFilter,
-    SubscribeReasonCode,
-};
+use rumqttc::{Packet, PubAck, PubRec, Publish, QoS, SubAck, SubscribeReasonCode};
 use thiserror::Error;
-use tokio::{
-    sync::{mpsc, watch},
-    time::timeout,
-};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use self::filter::matches;
+use self::{
+    filter::matches,
+    session::{Session, Waiting},
+};
 use super::{metric_names as names, topic::Topic};
 use crate::{
     clock,
-    ingest::{Ingest, Message, Ticket},
+    ingest::{Ingest, Message},
 };
 
-/// Batches that wait for their acknowledgement; rumqttc reads ten messages at a time at most.
-const BATCHES_UNDER_WAY: usize = 256;
-/// Acknowledgements that wait to be sent; more than there can be, so that nobody ever waits for room.
-const REQUESTS_MAX: usize = 4_096;
 /// Largest message that is used; the same as on the own listener.
 const MESSAGE_MAX: usize = 256 << 10;
 /// First wait before connecting again, and the longest.
@@ -48,8 +42,6 @@ const WAIT_MIN: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// A connection that held this long was a good one: the waits begin anew.
 const HELD: Duration = Duration::from_secs(10);
-/// What is durable when the node stops has this long to be acknowledged; the rest comes again.
-const STOP_MAX: Duration = Duration::from_secs(2);
 
 /// How a subscription's payloads are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,10 +123,10 @@ pub async fn run(
     let mut failures = 0;
     loop {
         let began = clock::instant();
-        let (client, events) = AsyncClient::new(options.clone(), REQUESTS_MAX);
+        let session = Session::new(&connector, options.clone());
         // A panic in the client library ends the connection, not the connector.
-        let connection = AssertUnwindSafe(connector.connection(client, events, &mut shutdown)).catch_unwind();
-        let ended = connection
+        let ended = AssertUnwindSafe(session.run(&mut shutdown))
+            .catch_unwind()
             .await
             .unwrap_or_else(|_| Ended::Broken("the MQTT client panicked".into()));
         connector.connected_gauge(0.0);
@@ -169,103 +161,8 @@ struct Connector {
     source: Arc<str>,
 }
 
-/// Messages that wait for their acknowledgement, without their payloads.
-struct Waiting {
-    ticket: Ticket,
-    messages: Vec<Publish>,
-}
-
 impl Connector {
-    /// One connection, from CONNECT to its end.
-    async fn connection(
-        &self,
-        client: AsyncClient,
-        mut events: EventLoop,
-        shutdown: &mut watch::Receiver<bool>,
-    ) -> Ended {
-        let (waiting, tickets) = mpsc::channel(BATCHES_UNDER_WAY);
-        // Acknowledges from a task of its own: the polling task may never wait for its own queue. The client belongs
-        // to this connection, so that an acknowledgement cannot reach a later one.
-        let acknowledging = acknowledge(client.clone(), tickets, self.source.clone());
-        let mut acknowledging = tokio::spawn(acknowledging);
-        let ended = tokio::select! {
-            ended = self.read_on(&client, &mut events, &waiting) => ended,
-            _ = &mut acknowledging => Ended::NotDurable,
-            // An error means that the sender is gone, which ends the node too.
-            _ = shutdown.wait_for(|stop| *stop) => Ended::Stopping,
-        };
-        drop(waiting);
-        if matches!(ended, Ended::Stopping) {
-            let last_words = async {
-                tokio::select! {
-                    _ = &mut acknowledging => {}
-                    // What still comes is not read: it was promised nothing and comes again.
-                    () = poll_to_the_end(&mut events) => return,
-                }
-                // Goes out after the acknowledgements.
-                if client.try_disconnect().is_ok() {
-                    poll_to_the_end(&mut events).await;
-                }
-            };
-            // Too slow: the broker sends again what it got no acknowledgement for.
-            let _ = timeout(STOP_MAX, last_words).await;
-        }
-        acknowledging.abort();
-        ended
-    }
-
-    async fn read_on(
-        &self,
-        client: &AsyncClient,
-        events: &mut EventLoop,
-        waiting: &mpsc::Sender<Waiting>,
-    ) -> Ended {
-        loop {
-            let event = match events.poll().await {
-                Ok(event) => event,
-                Err(problem) => return Ended::Broken(problem.to_string()),
-            };
-            match event {
-                Event::Incoming(Packet::ConnAck(connack)) => {
-                    info!(broker = %self.settings.name, session_present = connack.session_present, "connected to the broker");
-                    self.connected_gauge(1.0);
-                    metrics::counter!(names::BROKER_CONNECTS, "connector" => self.source.to_string())
-                        .increment(1);
-                    // Also into a session that is present: the configuration may have changed since.
-                    let filters = self.settings.subscriptions.iter().map(|subscription| {
-                        let qos = if subscription.qos == 0 {
-                            QoS::AtMostOnce
-                        } else {
-                            QoS::AtLeastOnce
-                        };
-                        SubscribeFilter::new(subscription.topic.clone(), qos)
-                    });
-                    if let Err(problem) = client.try_subscribe_many(filters) {
-                        return Ended::Broken(problem.to_string());
-                    }
-                }
-                Event::Incoming(Packet::SubAck(answer)) => self.check_granted(&answer),
-                Event::Incoming(Packet::Publish(first)) => {
-                    let mut messages = vec![first];
-                    // What was read together is submitted together.
-                    while let Some(Event::Incoming(Packet::Publish(_))) = events.state.events.front() {
-                        if let Some(Event::Incoming(Packet::Publish(next))) = events.state.events.pop_front()
-                        {
-                            messages.push(next);
-                        }
-                    }
-                    // Waiting in here stops the polling, and with it the reading: back-pressure for the broker.
-                    let submitted = self.submit(messages).await;
-                    if waiting.send(submitted).await.is_err() {
-                        return Ended::NotDurable;
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
-    async fn submit(&self, mut messages: Vec<Publish>) -> Waiting {
+    async fn submit(&self, messages: &[Publish]) -> Waiting {
         let tenant = &self.settings.tenant;
         let bytes = messages
             .iter()
@@ -273,14 +170,21 @@ impl Connector {
             .sum();
         let permit = self.ingest.admit(tenant, messages.len(), bytes).await;
         let mut batch = self.ingest.batch(tenant, &self.source);
-        for message in &mut messages {
-            // Only its number is needed from here on.
-            let payload = std::mem::take(&mut message.payload);
-            batch.push(self.message(&message.topic, &payload));
+        for message in messages {
+            batch.push(self.message(&message.topic, &message.payload));
         }
         Waiting {
             ticket: batch.submit(permit),
-            messages,
+            owed: messages
+                .iter()
+                .filter_map(|message| match message.qos {
+                    QoS::AtMostOnce => None,
+                    QoS::AtLeastOnce => Some(Packet::PubAck(PubAck::new(message.pkid))),
+                    // From a subscription that was once made with QoS 2; the session remembers it.
+                    QoS::ExactlyOnce => Some(Packet::PubRec(PubRec::new(message.pkid))),
+                })
+                .collect(),
+            messages: messages.len(),
         }
     }
 
@@ -335,28 +239,6 @@ impl Connector {
     fn connected_gauge(&self, value: f64) {
         metrics::gauge!(names::BROKER_CONNECTED, "connector" => self.source.to_string()).set(value);
     }
-}
-
-/// Acknowledges in order what is durable; ends at the first batch that is not.
-async fn acknowledge(client: AsyncClient, mut tickets: mpsc::Receiver<Waiting>, source: Arc<str>) {
-    while let Some(Waiting { ticket, messages }) = tickets.recv().await {
-        if ticket.await.is_err() {
-            return;
-        }
-        for message in messages.iter().filter(|message| message.qos != QoS::AtMostOnce) {
-            if client.ack(message).await.is_err() {
-                metrics::counter!(names::BROKER_STALE_ACKS, "connector" => source.to_string()).increment(1);
-            }
-        }
-    }
-}
-
-/// Polls until the connection has ended or DISCONNECT has been sent.
-async fn poll_to_the_end(events: &mut EventLoop) {
-    while !matches!(
-        events.poll().await,
-        Err(_) | Ok(Event::Outgoing(Outgoing::Disconnect))
-    ) {}
 }
 
 #[cfg(test)]
