@@ -67,19 +67,21 @@ pub(super) async fn run(args: &BenchArgs) -> anyhow::Result<Vec<Case>> {
             .percentiles(&mut alone.1.clone()),
     ];
     let (stop, told) = watch::channel(false);
-    let feeding = feed(&stand, twins, 20_000, told)?;
+    let feeding = feed(&stand, twins, 20_000, machine, told)?;
+    let limit_loaded = load(bare.0, &request, args.window()).await?;
     let loaded = load(stand.http.address.port(), &request, args.window()).await?;
     let _ = stop.send(true);
     let fed = feeding.await??;
     cases.push(
         Case::new("twin_get_under_load")
             .against(
-                "a bare warp route with the same bytes, without load",
+                "a bare warp route with the same bytes, while the same events come in",
                 loaded.0,
-                limit.0,
+                limit_loaded.0,
             )
             .percentiles(&mut loaded.1.clone())
-            .with("events_per_s", fed.round()),
+            .with("events_per_s", fed.round())
+            .with("limit_per_s_without_load", limit.0.round()),
     );
     cases.push(search(&stand, args, twins).await?);
     bare.1.abort();
@@ -135,6 +137,7 @@ pub(super) fn feed(
     stand: &Stand,
     twins: usize,
     per_second: usize,
+    reading: fn(usize, u64) -> String,
     mut told: watch::Receiver<bool>,
 ) -> anyhow::Result<JoinHandle<anyhow::Result<f64>>> {
     let (ingest, tenant) = (stand.node.ingest().clone(), TenantId::parse("default")?);
@@ -156,7 +159,7 @@ pub(super) fn feed(
             for _ in 0..per_tick {
                 batch.push(Message::Reading {
                     sensor: None,
-                    json: machine(sent % twins, round).as_bytes(),
+                    json: reading(sent % twins, round).as_bytes(),
                 });
                 sent += 1;
                 round += u64::from(sent.is_multiple_of(twins));
@@ -182,7 +185,7 @@ async fn search(stand: &Stand, args: &BenchArgs, twins: usize) -> anyhow::Result
         let request = request.clone();
         async move {
             let (stop, told) = watch::channel(false);
-            let feeding = feed(stand, twins, 40_000, told)?;
+            let feeding = feed(stand, twins, 40_000, machine, told)?;
             let (mut http, began) = (
                 client::Http::connect(stand.http.address.port()).await?,
                 clock::instant(),

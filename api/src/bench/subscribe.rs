@@ -1,14 +1,13 @@
 //! `subscribe`: 200 WebSocket clients with filters of their own at 10,000 events a second; then 20 of them stalled.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use futures_util::{SinkExt, StreamExt};
 use gemba_runtime::clock;
-use gemba_twins::time::Timestamp;
 use serde_json::{Value as Json, json};
 use tokio::sync::watch;
 use tokio_tungstenite::{connect_async, tungstenite::Message};
@@ -44,6 +43,20 @@ pub(super) async fn run(args: &BenchArgs) -> anyhow::Result<Vec<Case>> {
     ])
 }
 
+/// Microseconds since the first call; sender and subscribers are one process.
+fn now_us() -> u64 {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    BEGAN.get_or_init(clock::instant).elapsed().as_micros() as u64
+}
+
+/// A reading that says when it was made.
+fn reading(number: usize, _: u64) -> String {
+    format!(
+        r#"{{"sensor_id":"m-{number:07}","metrics":{{"sent_us":{},"cycle_count":7,"power_kw":7.25,"spindle_rpm":8000}}}}"#,
+        now_us()
+    )
+}
+
 async fn measure(args: &BenchArgs, stalled: usize) -> anyhow::Result<(Vec<f64>, f64, u64)> {
     let stand = Stand::start(args, |_| {}).await?;
     // A thousand machines in a thousand cells: each client follows five of them.
@@ -61,7 +74,8 @@ async fn measure(args: &BenchArgs, stalled: usize) -> anyhow::Result<(Vec<f64>, 
             "kind == 'machine' && attributes.location in [{}]",
             cells.join(", ")
         );
-        let subscribe = json!({"type": "subscribe", "id": "s", "filter": filter, "fields": ["state.metrics.cycle_count"]});
+        let subscribe =
+            json!({"type": "subscribe", "id": "s", "filter": filter, "fields": ["state.metrics.sent_us"]});
         socket.send(Message::text(subscribe.to_string())).await?;
         let (latencies, stalls) = (latencies.clone(), number < stalled);
         clients.push(tokio::spawn(async move {
@@ -72,9 +86,9 @@ async fn measure(args: &BenchArgs, stalled: usize) -> anyhow::Result<(Vec<f64>, 
             while let Some(Ok(message)) = socket.next().await {
                 let Message::Text(text) = message else { continue };
                 let frame: Json = serde_json::from_str(&text).unwrap_or_default();
-                let at = frame["at"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
-                if let (Some("change"), Some(at)) = (frame["type"].as_str(), at) {
-                    let ms = clock::now().ms_since(at) as f64;
+                let sent = frame["patch"]["state"]["metrics"]["sent_us"]["value"].as_f64();
+                if let (Some("change"), Some(sent)) = (frame["type"].as_str(), sent) {
+                    let ms = (now_us() as f64 - sent) / 1_000.0;
                     latencies
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
@@ -85,7 +99,7 @@ async fn measure(args: &BenchArgs, stalled: usize) -> anyhow::Result<(Vec<f64>, 
     }
     let before = resident_bytes();
     let (stop, told) = watch::channel(false);
-    let feeding = query::feed(&stand, twins, RATE, told)?;
+    let feeding = query::feed(&stand, twins, RATE, reading, told)?;
     // The first second is for the snapshots.
     tokio::time::sleep(Duration::from_secs(1)).await;
     latencies.lock().unwrap_or_else(PoisonError::into_inner).clear();

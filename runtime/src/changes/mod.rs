@@ -113,7 +113,7 @@ pub struct Spec {
     pub fields: Option<Vec<String>>,
     /// How changes come.
     pub mode: Mode,
-    /// Most flushes per second; what changes between two of them comes together.
+    /// Most flushes per second, held over a tenth of a second; what changes between two of them comes together.
     pub max_rate_hz: Option<f64>,
     /// The token of an earlier subscription to the same.
     pub resume: Option<String>,

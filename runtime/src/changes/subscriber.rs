@@ -19,6 +19,8 @@ use super::{
     resume::{self, Place},
 };
 
+/// The time over which a subscription's rate holds.
+const BURST: Duration = Duration::from_millis(100);
 /// Bytes of frames made at a time.
 const BYTES_AT_A_TIME: usize = 256 * 1024;
 
@@ -252,14 +254,24 @@ impl Subscriber {
         }
     }
 
+    /// How long the rate makes the next flush wait. It holds over a tenth of a second: some changes that come one
+    /// after the other, as those of one commit do, go out at once.
+    fn wait_to_flush(&self, now: Instant) -> Option<Duration> {
+        let ahead = self.next_flush.saturating_duration_since(now);
+        let wait = ahead.saturating_sub(BURST.saturating_sub(self.interval));
+        (!wait.is_zero()).then_some(wait)
+    }
+
     fn tell_latest(&mut self, telling: &mut Telling<'_>) -> Option<Duration> {
         if !self.flushing {
             if self.phase == Phase::Live && self.order.is_empty() {
                 self.told = telling.processed.clone();
                 return self.refresh_token(telling);
             }
-            if self.phase == Phase::Live && telling.now < self.next_flush {
-                return Some(self.next_flush - telling.now);
+            if self.phase == Phase::Live
+                && let Some(wait) = self.wait_to_flush(telling.now)
+            {
+                return Some(wait);
             }
             self.flushing = true;
             self.quota = self.order.len();
@@ -269,7 +281,7 @@ impl Subscriber {
             } else {
                 self.told.clone()
             };
-            self.next_flush = telling.now + self.interval;
+            self.next_flush = self.next_flush.max(telling.now) + self.interval;
         }
         while self.quota > 0 && !telling.is_full() {
             self.quota -= 1;
@@ -326,11 +338,11 @@ impl Subscriber {
             return self.refresh_token(telling);
         }
         if self.phase == Phase::Live && !self.flushing {
-            if telling.now < self.next_flush {
-                return Some(self.next_flush - telling.now);
+            if let Some(wait) = self.wait_to_flush(telling.now) {
+                return Some(wait);
             }
             self.flushing = true;
-            self.next_flush = telling.now + self.interval;
+            self.next_flush = self.next_flush.max(telling.now) + self.interval;
         }
         while !telling.is_full() {
             if self.cursor < telling.group.ring.first() {
