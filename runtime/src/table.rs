@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     ops::Bound,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -28,7 +28,8 @@ use crate::{
 /// A twin in memory.
 pub struct TwinSlot {
     id: TwinId,
-    state: Mutex<SlotState>,
+    /// Many readers may look at a twin at a time; its shard is the only writer.
+    state: RwLock<SlotState>,
 }
 
 /// What a shard keeps of a resident twin beside the twin itself.
@@ -62,7 +63,7 @@ impl TwinSlot {
         };
         Arc::new(Self {
             id,
-            state: Mutex::new(state),
+            state: RwLock::new(state),
         })
     }
 
@@ -73,12 +74,16 @@ impl TwinSlot {
 
     /// Reads the twin under its own lock; keep it short.
     pub fn with<R>(&self, read: impl FnOnce(&Twin) -> R) -> R {
-        read(&self.lock().twin)
+        read(&self.look().twin)
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, SlotState> {
-        // A fold that panics is caught inside the lock; a poisoned one can only come from a reader's closure.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> RwLockWriteGuard<'_, SlotState> {
+        // A fold that panics is caught inside the lock.
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self) -> RwLockReadGuard<'_, SlotState> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -248,7 +253,7 @@ impl Twins {
         read: impl FnOnce(&Twin) -> R,
     ) -> Result<Option<R>, StoreError> {
         if let Entry::Resident(slot) = entry {
-            let state = slot.lock();
+            let state = slot.look();
             if state.set_aside {
                 return Err(StoreError::SetAside { twin: id.to_string() });
             }

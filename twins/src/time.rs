@@ -70,18 +70,45 @@ impl FromStr for Timestamp {
     }
 }
 
+/// RFC 3339 with milliseconds, in UTC: `2026-11-23T07:57:28.560Z`.
+struct Text([u8; 24]);
+
+impl Text {
+    fn of(time: Timestamp) -> Self {
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        // Held to 2000 to 2200, so every year has four digits.
+        let utc = jiff::tz::Offset::UTC.to_datetime(time.to_jiff());
+        let mut put = |from: usize, to: usize, number: i64| {
+            let mut rest = number.unsigned_abs();
+            for digit in text[from..to].iter_mut().rev() {
+                *digit = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+        };
+        put(0, 4, utc.year().into());
+        put(5, 7, utc.month().into());
+        put(8, 10, utc.day().into());
+        put(11, 13, utc.hour().into());
+        put(14, 16, utc.minute().into());
+        put(17, 19, utc.second().into());
+        put(20, 23, utc.millisecond().into());
+        Self(text)
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_millisecond(self.0) {
-            Ok(time) => write!(f, "{time:.3}"),
-            Err(_) => write!(f, "{} ms", self.0),
-        }
+        f.write_str(Text::of(*self).as_str())
     }
 }
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(Text::of(*self).as_str())
     }
 }
 
