@@ -76,8 +76,9 @@ struct Text([u8; 24]);
 impl Text {
     fn of(time: Timestamp) -> Self {
         let mut text = *b"0000-00-00T00:00:00.000Z";
-        // Held to 2000 to 2200, so every year has four digits.
-        let utc = jiff::tz::Offset::UTC.to_datetime(time.to_jiff());
+        // From 1970 to 2200, so it exists and its year has four digits.
+        let instant = jiff::Timestamp::from_millisecond(time.0).unwrap_or_default();
+        let utc = jiff::tz::Offset::UTC.to_datetime(instant);
         let mut put = |from: usize, to: usize, number: i64| {
             let mut rest = number.unsigned_abs();
             for digit in text[from..to].iter_mut().rev() {
