@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
+use gemba_runtime::clock;
 use gemba_twins::id::TenantId;
 use tokio::sync::watch;
 
@@ -16,6 +17,9 @@ use crate::{
     simulate::{Driver, DriverSettings, Plant},
 };
 
+/// The plant's past that is played first.
+const PAST_MS: i64 = 3_600_000;
+
 #[derive(Args)]
 pub(super) struct DemoArgs {
     /// Where HTTP listens; another port is taken if this one is not free
@@ -27,9 +31,9 @@ pub(super) struct DemoArgs {
     /// Machines of the plant
     #[arg(long, default_value_t = 12)]
     machines: usize,
-    /// Simulated seconds in a real one
-    #[arg(long, default_value_t = 1.0)]
-    speed: f64,
+    /// Simulated seconds in a real one, while the plant's last hour is played; as fast as it goes if absent
+    #[arg(long, value_name = "X")]
+    speed: Option<f64>,
     /// The same seed gives the same plant
     #[arg(long, default_value_t = 7)]
     seed: u64,
@@ -58,6 +62,10 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         };
         anyhow::Ok(Config::of(&flags.layers()?)?)
     };
+    anyhow::ensure!(
+        args.speed.is_none_or(|speed| speed > 0.0),
+        "--speed has to be above 0"
+    );
     let metrics = record_metrics()?;
     runtime()?.block_on(async {
         let address: std::net::SocketAddr = args
@@ -90,12 +98,15 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
             .as_ref()
             .context("the demo needs MQTT (do not switch it off)")?
             .address;
+        // A plant that has been running has something to show. One that is known already goes on from now.
+        let start = (!same).then(|| clock::now().plus_ms(-PAST_MS));
         let settings = DriverSettings {
             host: mqtt.ip().to_string(),
             port: mqtt.port(),
             tenant: "default".into(),
             login: None,
-            speed: args.speed,
+            speed: args.speed.unwrap_or(f64::INFINITY),
+            start,
             seconds: None,
         };
         let (shutdown, told) = watch::channel(false);
@@ -111,9 +122,12 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         say("stopping");
         // Whoever listened is gone only after this.
         let _ = shutdown.send(true);
-        let published = driving.await.context("the simulation panicked")?;
+        let (_, published) = driving.await.context("the simulation panicked")?;
         running.stop().await;
-        say(&format!("stopped after {published} messages of the plant"));
+        say(&format!(
+            "stopped after {} messages of the plant, {} of them acknowledged",
+            published.sent, published.acknowledged
+        ));
         anyhow::Ok(())
     })?;
     drop(temporary);

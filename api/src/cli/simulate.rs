@@ -1,7 +1,11 @@
 //! `gemba simulate`: the plant simulator alone, against any broker.
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use clap::Args;
+use gemba_runtime::clock;
+use gemba_twins::time::Timestamp;
 use tokio::sync::watch;
 
 use super::serve::{log_to_stderr, runtime, stop_signal};
@@ -18,12 +22,19 @@ pub(super) struct SimulateArgs {
     /// The same seed gives the same plant
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// Simulated seconds in a real one
+    /// Simulated seconds in a real one, while the plant's past is played
     #[arg(long, default_value_t = 1.0)]
     speed: f64,
     /// Simulated seconds to run; until Ctrl-C if absent
     #[arg(long, value_name = "SECONDS")]
     duration: Option<u64>,
+    /// When the plant's time begins, in RFC 3339: with --seed and --duration the same messages again; if absent, now,
+    /// or --duration ago with a --speed above 1
+    #[arg(long, value_name = "TIME")]
+    start: Option<String>,
+    /// Writes the exact KPIs that the messages must lead to, as JSON, at the end
+    #[arg(long, value_name = "FILE")]
+    expect: Option<PathBuf>,
     /// In the topics
     #[arg(long, default_value = "default")]
     tenant: String,
@@ -47,8 +58,21 @@ pub(super) fn run(args: &SimulateArgs) -> anyhow::Result<()> {
     log_to_stderr("warn", false)?;
     anyhow::ensure!(
         args.speed > 0.0 && args.speed.is_finite(),
-        "speed has to be above 0"
+        "--speed {} has to be above 0",
+        args.speed
     );
+    let start = match (&args.start, args.duration) {
+        (Some(start), _) => Some(start.parse::<Timestamp>().context("--start")?),
+        // Faster than real time, the plant's past is played, so that no message lies in the future.
+        (None, Some(seconds)) if args.speed > 1.0 => {
+            Some(clock::now().plus_ms(-1_000 * i64::try_from(seconds).unwrap_or(0)))
+        }
+        (None, _) => None,
+    };
+    let plant = match args.expect {
+        Some(_) => plant.recorded(),
+        None => plant,
+    };
     let place = args
         .mqtt
         .strip_prefix("mqtt://")
@@ -66,6 +90,7 @@ pub(super) fn run(args: &SimulateArgs) -> anyhow::Result<()> {
             .clone()
             .map(|user| (user, args.password.clone().unwrap_or_default())),
         speed: args.speed,
+        start,
         seconds: args.duration,
     };
     runtime()?.block_on(async {
@@ -80,9 +105,19 @@ pub(super) fn run(args: &SimulateArgs) -> anyhow::Result<()> {
                 driving.await
             }
         };
+        let (plant, published) = published.context("the simulation panicked")?;
         println!(
-            "{} messages published",
-            published.context("the simulation panicked")?
+            "{} messages published, {} acknowledged",
+            published.sent, published.acknowledged
+        );
+        if let Some(file) = &args.expect {
+            let expected = plant.expected().unwrap_or_default();
+            std::fs::write(file, format!("{expected:#}\n"))
+                .with_context(|| format!("failed to write {}", file.display()))?;
+        }
+        anyhow::ensure!(
+            published.sent == published.acknowledged,
+            "the broker did not acknowledge all messages (is it still there?)"
         );
         Ok(())
     })

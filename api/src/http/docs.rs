@@ -26,6 +26,10 @@ pub(super) fn open(app: &App, method: &Method, path: &str) -> Option<Reply> {
             "text/javascript; charset=utf-8",
             include_str!("../page/docs.js").to_owned(),
         ),
+        "/live.js" => text(
+            "text/javascript; charset=utf-8",
+            include_str!("../page/live.js").to_owned(),
+        ),
         "/page.css" => text(
             "text/css; charset=utf-8",
             include_str!("../page/page.css").to_owned(),

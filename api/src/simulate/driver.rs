@@ -1,17 +1,28 @@
 //! Publishes a simulated plant by real MQTT: one connection for each device, QoS 1.
+//!
+//! Promises: no message lies in the future; at the end it is known how many messages were acknowledged.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use gemba_runtime::clock;
 use gemba_twins::time::Timestamp;
 use rumqttc::{AsyncClient, EventLoop, MqttOptions, QoS};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::warn;
 
 use super::Plant;
 
 /// Messages of a device that wait while its broker is away; the simulation pauses when they are full.
 const WAITING: usize = 10_000;
+/// How long the last acknowledgements are waited for.
+const LAST_ACKNOWLEDGEMENTS: Duration = Duration::from_secs(30);
 
 /// Where and how fast.
 #[derive(Debug, Clone)]
@@ -24,17 +35,35 @@ pub struct DriverSettings {
     pub tenant: String,
     /// User and password, where it wants them.
     pub login: Option<(String, String)>,
-    /// Simulated seconds in a real one.
+    /// Simulated seconds in a real one, while the plant's past is played; infinite: as fast as it goes.
     pub speed: f64,
+    /// When the plant's time begins; now if absent. What lies in the past is played at `speed`, then real time goes on.
+    pub start: Option<Timestamp>,
     /// Ends after this many simulated seconds.
     pub seconds: Option<u64>,
+}
+
+/// Messages published, and how many of them were acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// Handed to the devices' connections.
+    pub sent: u64,
+    /// Acknowledged by the broker.
+    pub acknowledged: u64,
+}
+
+#[derive(Default)]
+struct Acknowledged {
+    count: AtomicU64,
+    more: Notify,
 }
 
 /// Publishes what a plant does.
 pub struct Driver {
     settings: DriverSettings,
     devices: HashMap<String, AsyncClient>,
-    published: u64,
+    sent: u64,
+    acknowledged: Arc<Acknowledged>,
 }
 
 impl Driver {
@@ -44,45 +73,38 @@ impl Driver {
         Self {
             settings,
             devices: HashMap::new(),
-            published: 0,
+            sent: 0,
+            acknowledged: Arc::default(),
         }
     }
 
-    /// Lets the plant's time pass and publishes, until `shutdown` turns true or its seconds are over; answers the
-    /// number of messages.
-    pub async fn run(mut self, mut plant: Plant, mut shutdown: watch::Receiver<bool>) -> u64 {
-        let tick = Duration::from_secs_f64((1.0 / self.settings.speed).clamp(0.001, 60.0));
-        let mut ticks = tokio::time::interval(tick);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        // Faster than real time, the plant's past is played, so that no message lies in the future.
-        let start = match self.settings.seconds {
-            Some(seconds) if self.settings.speed > 1.0 => {
-                clock::now().plus_ms(-1_000 * i64::try_from(seconds).unwrap_or(0))
-            }
-            _ if self.settings.speed > 1.0 => clock::now().plus_ms(-86_400_000),
-            _ => clock::now(),
-        };
-        for second in 0_i64.. {
-            if self
-                .settings
-                .seconds
-                .is_some_and(|seconds| second >= i64::try_from(seconds).unwrap_or(i64::MAX))
-            {
-                break;
-            }
+    /// Lets the plant's time pass and publishes, until `shutdown` turns true or its seconds are over. The plant comes
+    /// back: it knows what it did.
+    pub async fn run(mut self, mut plant: Plant, mut shutdown: watch::Receiver<bool>) -> (Plant, Published) {
+        let start = self.settings.start.unwrap_or_else(clock::now);
+        let seconds = self
+            .settings
+            .seconds
+            .map_or(i64::MAX, |seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
+        let began = clock::instant();
+        for second in 0..seconds {
+            let at = start.plus_ms(1_000 * second);
+            let ahead_ms = at.ms_since(clock::now());
+            let due = if ahead_ms > 0 {
+                clock::instant() + Duration::from_millis(ahead_ms.unsigned_abs())
+            } else {
+                began + Duration::from_secs_f64(second as f64 / self.settings.speed)
+            };
             tokio::select! {
-                _ = ticks.tick() => {}
+                biased;
                 // An error means that the sender is gone, which ends us too.
                 _ = shutdown.wait_for(|stop| *stop) => break,
+                () = tokio::time::sleep_until(due.into()) => {}
             }
-            let now = if self.settings.speed > 1.0 {
-                start.plus_ms(1_000 * second).min(clock::now())
-            } else {
-                clock::now()
-            };
-            self.publish(&mut plant, now).await;
+            self.publish(&mut plant, at.min(clock::now())).await;
         }
-        self.finish().await
+        let published = self.finish().await;
+        (plant, published)
     }
 
     async fn publish(&mut self, plant: &mut Plant, now: Timestamp) {
@@ -94,7 +116,7 @@ impl Driver {
                 .await
                 .is_ok()
             {
-                self.published += 1;
+                self.sent += 1;
             }
         }
     }
@@ -112,27 +134,46 @@ impl Driver {
                     options.set_credentials(user, password);
                 }
                 let (client, events) = AsyncClient::new(options, WAITING);
-                tokio::spawn(keep_connected(events, name.to_owned()));
+                tokio::spawn(keep_connected(events, name.to_owned(), self.acknowledged.clone()));
                 client
             })
             .clone()
     }
 
     /// Lets the devices go after what they published is acknowledged.
-    async fn finish(self) -> u64 {
+    async fn finish(self) -> Published {
+        let count = || self.acknowledged.count.load(Ordering::Acquire);
+        let all = async {
+            loop {
+                let more = self.acknowledged.more.notified();
+                if count() >= self.sent {
+                    return;
+                }
+                more.await;
+            }
+        };
+        // A broker that is away keeps us waiting no longer than this; what it did not acknowledge is told.
+        let _ = tokio::time::timeout(LAST_ACKNOWLEDGEMENTS, all).await;
         for client in self.devices.values() {
             // A device that is away keeps its messages to itself.
-            let _ = client.disconnect().await;
+            let _ = client.try_disconnect();
         }
-        self.published
+        Published {
+            sent: self.sent,
+            acknowledged: count(),
+        }
     }
 }
 
-async fn keep_connected(mut events: EventLoop, device: String) {
+async fn keep_connected(mut events: EventLoop, device: String, acknowledged: Arc<Acknowledged>) {
     let mut told = false;
     loop {
         match events.poll().await {
             Ok(rumqttc::Event::Outgoing(rumqttc::Outgoing::Disconnect)) => return,
+            Ok(rumqttc::Event::Incoming(rumqttc::Packet::PubAck(_))) => {
+                acknowledged.count.fetch_add(1, Ordering::AcqRel);
+                acknowledged.more.notify_one();
+            }
             Ok(_) => told = false,
             Err(rumqttc::ConnectionError::RequestsDone) => return,
             Err(error) => {

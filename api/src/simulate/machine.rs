@@ -3,7 +3,7 @@
 use gemba_twins::time::Timestamp;
 use serde_json::{Value, json};
 
-use super::{random::Random, round};
+use super::{random::Random, round, truth::Said};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -110,8 +110,9 @@ impl SimulatedMachine {
         self.until = Some(now.plus_ms((random.between(low_s, high_s) * 1_000.0) as i64));
     }
 
-    pub(super) fn metrics(&self) -> Value {
-        let execution = match self.state {
+    /// What it says of itself now.
+    pub(super) fn said(&self) -> Said {
+        let state = match self.state {
             State::Producing => "producing",
             State::Setup => "setup",
             State::Idle => "idle",
@@ -119,19 +120,23 @@ impl SimulatedMachine {
             State::Down => "down",
             State::PlannedDown => "planned_down",
         };
-        json!({
-            "execution": execution,
-            "cycle_count": self.cycles,
-            "good_count": self.good,
-            "scrap_count": self.cycles - self.good,
-            "power_kw": self.power_kw,
-        })
+        Said {
+            state,
+            cycles: self.cycles,
+            good: self.good,
+            power_kw: self.power_kw,
+        }
+    }
+
+    /// The register of its energy meter.
+    pub(super) fn register_kwh(&self) -> f64 {
+        round(self.energy_kwh, 4)
     }
 
     pub(super) fn meter(&self) -> Value {
         let current = 1_000.0 * self.power_kw / (3.0_f64.sqrt() * 400.0 * 0.9);
         json!({
-            "energy_kwh": round(self.energy_kwh, 4),
+            "energy_kwh": self.register_kwh(),
             "voltage_v": 400,
             "current_a": round(current, 2),
             "power_factor": 0.9,

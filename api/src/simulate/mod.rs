@@ -6,18 +6,19 @@
 mod driver;
 mod machine;
 mod random;
+mod truth;
 
 use gemba_runtime::plant::PlantModel;
 use gemba_twins::time::Timestamp;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
-pub use self::driver::{Driver, DriverSettings};
-use self::{machine::SimulatedMachine, random::Random};
+pub use self::driver::{Driver, DriverSettings, Published};
+use self::{machine::SimulatedMachine, random::Random, truth::Truth};
 
 /// What a device publishes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Publication {
-    /// Which device: publications of one keep their order.
+    /// Which gateway's connection it goes through: publications of one keep their order.
     pub device: String,
     /// Below `gemba/v1/{tenant}/`.
     pub topic: String,
@@ -50,10 +51,15 @@ pub struct Plant {
     messages: u64,
     seed: u64,
     minute: Option<Timestamp>,
+    began: Option<Timestamp>,
+    /// Kept only where somebody asks for it.
+    truth: Option<Truth>,
 }
 
 /// Machines in a cell.
 const CELL: usize = 4;
+/// Where jobs end.
+const EXIT: &str = "shipping";
 const PRODUCTS: [&str; 4] = ["housing", "shaft", "bracket", "valve-block"];
 
 impl Plant {
@@ -82,7 +88,23 @@ impl Plant {
             messages: 0,
             seed,
             minute: None,
+            began: None,
+            truth: None,
         }
+    }
+
+    /// Keeps a record of what it does, for [`Plant::expected`]; takes memory for each job.
+    #[must_use]
+    pub fn recorded(mut self) -> Self {
+        self.truth = Some(Truth::default());
+        self
+    }
+
+    /// The KPIs that what it published must lead to, by twin; `None` if it is not [`Plant::recorded`].
+    #[must_use]
+    pub fn expected(&self) -> Option<Json> {
+        let twins = self.truth.as_ref()?.kpis(EXIT);
+        Some(json!({"seed": self.seed, "messages": self.messages, "twins": twins}))
     }
 
     /// The plant model that fits it, as YAML.
@@ -130,18 +152,30 @@ impl Plant {
     /// A second passes: what the devices publish at `now`.
     pub fn step(&mut self, now: Timestamp) -> Vec<Publication> {
         let mut out = Vec::new();
+        self.began.get_or_insert(now);
         let second = now.ms() / 1_000;
         for number in 0..self.machines.len() {
             let machine = &mut self.machines[number];
             machine.step(now, &mut self.random);
-            let metrics = machine.metrics();
-            let (id, cell) = (machine.id.clone(), machine.cell);
-            let energy = (second + number as i64) % 15 == 0;
-            let meter = machine.meter();
-            out.push(self.reading(&id, "MACHINE", Some(cell), now, metrics));
-            if energy {
+            let (said, meter, register_kwh) = (machine.said(), machine.meter(), machine.register_kwh());
+            let (id, cell, ideal_cycle_ms) = (machine.id.clone(), machine.cell, machine.ideal_cycle_ms);
+            if let Some(truth) = &mut self.truth {
+                truth.machine(&id, ideal_cycle_ms, now, said);
+            }
+            let metrics = json!({
+                "execution": said.state,
+                "cycle_count": said.cycles,
+                "good_count": said.good,
+                "scrap_count": said.cycles - said.good,
+                "power_kw": said.power_kw,
+            });
+            out.push(self.reading(&id, &id, "MACHINE", Some(cell), now, metrics));
+            if (second + number as i64) % 15 == 0 {
+                if let Some(truth) = &mut self.truth {
+                    truth.meter(&id, register_kwh);
+                }
                 let sensor = format!("meter-{id}");
-                out.push(self.reading(&sensor, "ENERGY", Some(cell), now, meter));
+                out.push(self.reading(&id, &sensor, "ENERGY", Some(cell), now, meter));
             }
         }
         let minute = now.floor_to(60_000);
@@ -160,6 +194,7 @@ impl Plant {
 
     fn reading(
         &mut self,
+        gateway: &str,
         sensor: &str,
         kind: &str,
         cell: Option<usize>,
@@ -176,7 +211,7 @@ impl Plant {
             "quality_score": 1.0,
         });
         Publication {
-            device: sensor.to_owned(),
+            device: gateway.to_owned(),
             topic: format!("readings/{sensor}"),
             payload: payload.to_string(),
         }
@@ -204,7 +239,7 @@ impl Plant {
                 "temperature_c": round(21.0 + 0.4 * busy, 1), "humidity_pct": round(41.0 - busy, 1),
             });
             let sensor = format!("air-{}", cell + 1);
-            out.push(self.reading(&sensor, "AIR_QUALITY", Some(cell), now, metrics));
+            out.push(self.reading(&sensor, &sensor, "AIR_QUALITY", Some(cell), now, metrics));
         }
     }
 
@@ -212,7 +247,7 @@ impl Plant {
         if self.jobs.len() < 3 * self.cells && self.random.chance(0.05) {
             self.jobs_made += 1;
             let job = Job {
-                id: format!("job-{:04}", self.jobs_made),
+                id: self.job_id(now),
                 product: PRODUCTS[(self.jobs_made % 4) as usize],
                 stop: 0,
                 leaves_at: now.plus_ms(self.random.between(5_000.0, 30_000.0) as i64),
@@ -237,7 +272,7 @@ impl Plant {
             job.leaves_at = now.plus_ms((stay_s * 1_000.0) as i64);
             let (id, product) = (job.id.clone(), job.product);
             let location = if stop > self.cells {
-                "shipping".to_owned()
+                EXIT.to_owned()
             } else {
                 format!("cell-{stop}")
             };
@@ -247,14 +282,24 @@ impl Plant {
         self.jobs.retain(|job| job.stop <= cells);
     }
 
+    /// Runs of one day in one data folder do not make the same jobs again.
+    fn job_id(&self, now: Timestamp) -> String {
+        let began = self.began.unwrap_or(now).to_string();
+        let (month, day, hour, minute) = (&began[5..7], &began[8..10], &began[11..13], &began[14..16]);
+        format!("job-{month}{day}-{hour}{minute}-{:03}", self.jobs_made)
+    }
+
     fn scan(&mut self, job: &str, product: &str, location: &str, now: Timestamp) -> Publication {
         let operator = 1 + self.random.below(6);
+        if let Some(truth) = &mut self.truth {
+            truth.scan(job, location, now);
+        }
         let payload = json!({
             "job_id": job, "location": location, "product_id": product, "operator_id": format!("op-{operator}"),
             "scan_timestamp": now, "message_id": format!("{}-{}", self.id(), now.ms()),
         });
         Publication {
-            device: format!("gate-{location}"),
+            device: "gates".to_owned(),
             topic: format!("scans/gate-{location}"),
             payload: payload.to_string(),
         }
