@@ -9,15 +9,12 @@ mod support;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use support::{
     Broker, Node,
-    device::{CELLS, Diary, is_reader, message_id, publish_until},
+    device::{CELLS, Diary, Pace, is_reader, message_id, publish_until},
     free_port, request, wait_until,
 };
 
@@ -34,29 +31,48 @@ fn cycles() -> u64 {
         .unwrap_or(20)
 }
 
-/// Kills the node again and again while devices publish to it; answers what they wrote down.
-fn kill_under_load(folder: &Path, http: u16, mqtt: u16, devices_to: u16, extra: &[&str]) -> Vec<Diary> {
-    let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+/// Messages that devices may have acknowledged in a cycle: a broker that takes them faster than the node would
+/// otherwise hold ever more of them.
+const IN_A_CYCLE: u64 = 2 * BETWEEN_KILLS;
+
+/// Kills the node again and again while devices publish to it or to its broker, each time after it applied `taken`
+/// messages at least; answers what the devices wrote down.
+fn kill_under_load(
+    folder: &Path,
+    http: u16,
+    mqtt: u16,
+    devices_to: u16,
+    extra: &[&str],
+    taken: u64,
+) -> Vec<Diary> {
+    let pace = Arc::new(Pace::default());
     let mut node = Node::start_on(folder, http, mqtt, extra);
     let devices: Vec<_> = (0..DEVICES)
         .map(|number| {
-            let (stop, acknowledged) = (stop.clone(), acknowledged.clone());
+            let pace = pace.clone();
             let name = match number {
                 0..READERS => format!("job-{number:02}"),
                 _ => format!("crash-{number:02}"),
             };
-            std::thread::spawn(move || publish_until(&stop, devices_to, &name, &acknowledged))
+            std::thread::spawn(move || publish_until(&pace, devices_to, &name))
         })
         .collect();
     for _ in 0..cycles() {
-        let target = acknowledged.load(Ordering::Acquire) + BETWEEN_KILLS;
+        let acknowledged = pace.acknowledged.load(Ordering::Acquire);
+        pace.allowed.store(acknowledged + IN_A_CYCLE, Ordering::Release);
         wait_until("the next messages", || {
-            (acknowledged.load(Ordering::Acquire) >= target).then_some(())
+            let now = pace.acknowledged.load(Ordering::Acquire);
+            (now >= acknowledged + BETWEEN_KILLS).then_some(())
         });
+        if taken > 0 {
+            wait_until("the node to take them", || {
+                (node.counts_that_add_up().applied >= taken).then_some(())
+            });
+        }
         node.kill();
         node = Node::start_on(folder, http, mqtt, extra);
     }
-    stop.store(true, Ordering::Release);
+    pace.stop.store(true, Ordering::Release);
     let diaries = devices
         .into_iter()
         .map(|device| device.join().expect("a device"))
@@ -165,7 +181,7 @@ fn assert_effects_counted_once(node: &Node, diaries: &[Diary]) {
 fn devices_lose_nothing_when_their_node_is_killed() {
     let folder = tempfile::tempdir().expect("a folder");
     let (http, mqtt) = (free_port(), free_port());
-    let diaries = kill_under_load(folder.path(), http, mqtt, mqtt, &[]);
+    let diaries = kill_under_load(folder.path(), http, mqtt, mqtt, &[], 0);
     let node = Node::start_on(folder.path(), http, mqtt, &[]);
     assert_nothing_lost_or_doubled(&node, &diaries);
     let sent_again: u64 = diaries.iter().map(|diary| diary.sent_again).sum();
@@ -209,7 +225,7 @@ fn a_broker_s_messages_are_not_lost_when_the_node_is_killed() {
         (request(node.http, "GET", "/v1/twins/machine/probe", &[], b"").0 == 200).then_some(())
     });
     node.kill();
-    let diaries = kill_under_load(&data, http, mqtt, broker.port, &extra);
+    let diaries = kill_under_load(&data, http, mqtt, broker.port, &extra, IN_A_CYCLE * 7 / 8);
     let node = Node::start_on(&data, http, mqtt, &extra);
     // The broker took everything; what the node had not acknowledged to it comes again now.
     for diary in &diaries {

@@ -169,6 +169,10 @@ impl Frame {
         if frame.records().count() != count as usize {
             return Err(FrameError::NotAFrame("wrong number of records"));
         }
+        let last = frame.first.get().checked_add(u64::from(count));
+        if count == 0 || frame.first.get() == 0 || last.is_none() {
+            return Err(FrameError::NotAFrame("no seqs"));
+        }
         Ok(frame)
     }
 
@@ -306,6 +310,24 @@ mod tests {
                 "cut at {length}"
             );
         }
+    }
+
+    #[test]
+    fn a_frame_without_seqs_is_refused_before_anybody_asks_for_its_last_one() {
+        let sealed = |records: &[&[u8]], first: u64| {
+            let mut builder = FrameBuilder::new();
+            records
+                .iter()
+                .for_each(|record| builder.push(record).expect("room"));
+            builder
+                .finish()
+                .seal(ShardId::new(1), Seq::new(first), Epoch::new(1))
+        };
+        for (records, first) in [(&[][..], 1), (&[&b"a"[..]][..], 0), (&[b"a"], u64::MAX)] {
+            let refused = Frame::decode(sealed(records, first));
+            assert_eq!(refused, Err(FrameError::NotAFrame("no seqs")), "seq {first}");
+        }
+        assert!(Frame::decode(sealed(&[b"a"], u64::MAX - 1)).is_ok());
     }
 
     #[test]

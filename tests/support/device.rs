@@ -7,10 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
     net::TcpStream,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -29,42 +26,56 @@ pub(crate) struct Diary {
     pub(crate) sent_again: u64,
 }
 
-/// Publishes readings of one sensor until `stop`, reconnecting as often as it takes; answers its diary.
-pub(crate) fn publish_until(
-    stop: &Arc<AtomicBool>,
-    port: u16,
-    sensor: &str,
-    acknowledged_by_all: &AtomicU64,
-) -> Diary {
+/// What all devices share.
+#[derive(Default)]
+pub(crate) struct Pace {
+    /// Messages acknowledged so far.
+    pub(crate) acknowledged: AtomicU64,
+    /// Acknowledgements after which nothing new is sent until more are allowed.
+    pub(crate) allowed: AtomicU64,
+    /// Whether to send what is open, and end.
+    pub(crate) stop: AtomicBool,
+}
+
+impl Pace {
+    fn holds_back(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+            || self.acknowledged.load(Ordering::Acquire) >= self.allowed.load(Ordering::Acquire)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a device has a clock of its own")]
+fn now_ms() -> u128 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_1970.expect("after 1970").as_millis()
+}
+
+/// Publishes readings of one sensor until it is told to stop, reconnecting as often as it takes; answers its diary.
+pub(crate) fn publish_until(pace: &Pace, port: u16, sensor: &str) -> Diary {
     let mut diary = Diary {
         sensor: sensor.to_owned(),
-        began_ms: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .expect("after 1970")
-            .as_millis()
-            - 86_400_000,
+        began_ms: now_ms() - 86_400_000,
         sent: 0,
         acknowledged: BTreeSet::new(),
         sent_again: 0,
     };
     let mut open: BTreeSet<u64> = BTreeSet::new();
-    while !(stop.load(Ordering::Acquire) && open.is_empty()) {
+    while !(pace.stop.load(Ordering::Acquire) && open.is_empty()) {
         let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) else {
             std::thread::park_timeout(Duration::from_millis(10));
             continue;
         };
         // An error means that the node was killed; whatever was open is sent again over the next connection.
-        let _ = session(stream, stop, &mut diary, &mut open, acknowledged_by_all);
+        let _ = session(stream, pace, &mut diary, &mut open);
     }
     diary
 }
 
 fn session(
     mut stream: TcpStream,
-    stop: &AtomicBool,
+    pace: &Pace,
     diary: &mut Diary,
     open: &mut BTreeSet<u64>,
-    acknowledged_by_all: &AtomicU64,
 ) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     stream.set_nodelay(true)?;
@@ -85,7 +96,7 @@ fn session(
         while by_packet.len() < WINDOW {
             let number = match again.pop() {
                 Some(number) => number,
-                None if stop.load(Ordering::Acquire) => break,
+                None if pace.holds_back() => break,
                 None => {
                     diary.sent += 1;
                     diary.sent
@@ -101,6 +112,10 @@ fn session(
         }
         stream.write_all(&out)?;
         if by_packet.is_empty() {
+            if !pace.stop.load(Ordering::Acquire) {
+                std::thread::park_timeout(Duration::from_millis(1));
+                continue;
+            }
             stream.write_all(&[0xe0, 0])?;
             return Ok(());
         }
@@ -117,7 +132,7 @@ fn session(
             let number = by_packet.remove(&acknowledged).expect("a packet of ours");
             open.remove(&number);
             diary.acknowledged.insert(number);
-            acknowledged_by_all.fetch_add(1, Ordering::AcqRel);
+            pace.acknowledged.fetch_add(1, Ordering::AcqRel);
         }
     }
 }

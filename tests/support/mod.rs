@@ -13,7 +13,11 @@ use std::{
 
 use serde_json::Value;
 
+pub(crate) mod command;
 pub(crate) mod device;
+pub(crate) mod http;
+pub(crate) mod schema;
+pub(crate) mod socket;
 
 /// A port that nobody listens on.
 pub(crate) fn free_port() -> u16 {
@@ -40,7 +44,8 @@ impl Node {
     /// As [`Node::start`], on ports of one's own.
     pub(crate) fn start_on(data_dir: &Path, http: u16, mqtt: u16, extra: &[&str]) -> Self {
         // A limit on its files is to fail its writes, not to end it.
-        let mut child = Command::new("env")
+        let mut serve = Command::new("env");
+        serve
             .args(["--ignore-signal=XFSZ", env!("CARGO_BIN_EXE_gemba")])
             .args(["serve", "--data-dir"])
             .arg(data_dir)
@@ -51,10 +56,13 @@ impl Node {
                 &format!("127.0.0.1:{mqtt}"),
             ])
             .args(extra)
-            .env("GEMBA_LOG__LEVEL", "warn")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("gemba starts");
+            .env("GEMBA_LOG__LEVEL", "warn");
+        Self::run(serve, http, mqtt)
+    }
+
+    /// Runs a command that ends up as a node at these ports, and waits until it says that it is ready.
+    pub(crate) fn run(mut command: Command, http: u16, mqtt: u16) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("gemba starts");
         // The node says when it listens; afterwards its output is read on, so that it never blocks on a full pipe.
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         let mut node = Self { child, http, mqtt };
@@ -83,6 +91,19 @@ impl Node {
         self.child.id()
     }
 
+    /// Memory that the process holds, in MiB.
+    pub(crate) fn memory_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.expect("a number") / 1_024
+    }
+
+    /// Sends a request.
+    pub(crate) fn call(&self, request: &http::Request) -> http::Answer {
+        request.send(self.http)
+    }
+
     /// Kills the process with `kill -9`.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("killed");
@@ -90,10 +111,15 @@ impl Node {
     }
 
     /// Stops the process as an operator would; answers whether it ended well.
-    pub(crate) fn stop(mut self) -> bool {
+    pub(crate) fn stop(self) -> bool {
+        self.stop_by("TERM")
+    }
+
+    /// As [`Node::stop`], by a signal of one's own.
+    pub(crate) fn stop_by(mut self, signal: &str) -> bool {
         let pid = self.child.id().to_string();
         let asked = Command::new("kill")
-            .args(["-TERM", &pid])
+            .args([&format!("-{signal}"), pid.as_str()])
             .status()
             .expect("kill runs");
         assert!(asked.success());

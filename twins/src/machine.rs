@@ -69,6 +69,7 @@ impl Machine {
             self.accounted_to = Some(at);
             return;
         };
+        let unknown_since = known_until.max(from);
         while from < at {
             let midnight = from.floor_to(DAY_MS).plus_ms(DAY_MS);
             let to = at.min(midnight);
@@ -83,7 +84,7 @@ impl Machine {
         self.accounted_to = Some(from);
         if at > known_until && self.execution != Execution::Unknown {
             self.execution = Execution::Unknown;
-            self.since = Some(known_until);
+            self.since = Some(unknown_since);
         }
     }
 
@@ -108,21 +109,22 @@ impl Machine {
     }
 
     /// A state was said. One that is newer than what was said before but older than the time accounted to (another
-    /// sensor of the machine was faster) takes that time over, where data came without a gap since `steady_since`.
+    /// sensor of the machine was faster) takes that time over. What was said before the data had a gap, which it has
+    /// not since `steady_since`, does not hold after it.
     pub(crate) fn say(&mut self, execution: Execution, at: Timestamp, steady_since: Timestamp) {
-        if self.said_at.is_some_and(|said_at| at < said_at) {
+        if at < steady_since || self.said_at.is_some_and(|said_at| at < said_at) {
             return;
         }
         self.said_at = Some(at);
         if execution == self.execution && self.since.is_some() {
             return;
         }
-        if let Some(accounted_to) = self.accounted_to
-            && at >= steady_since
-        {
-            let ms = accounted_to.ms_since(at).max(0);
+        // Not more than the state so far has: a machine that fell silent became unknown later than `at`.
+        let since = self.since.map_or(at, |since| at.max(since));
+        if let Some(accounted_to) = self.accounted_to {
+            let ms = accounted_to.ms_since(since).max(0);
             let today_ms = accounted_to
-                .ms_since(at.max(accounted_to.floor_to(DAY_MS)))
+                .ms_since(since.max(accounted_to.floor_to(DAY_MS)))
                 .max(0);
             let (from, to) = (self.execution as usize - 1, execution as usize - 1);
             for (times, ms) in [(&mut self.total, ms), (&mut self.today, today_ms)] {
@@ -134,7 +136,7 @@ impl Machine {
             .transitions_today
             .saturating_add(u32::from(self.execution != Execution::Unknown));
         self.execution = execution;
-        self.since = Some(at);
+        self.since = Some(since);
     }
 
     /// A counter of this name grew; what happened on a day that is over is not today's.
@@ -331,6 +333,21 @@ mod tests {
         // Older than what was said last: too late to say anything.
         machine.say(Execution::Down, at(5_000), at(0));
         assert_eq!(machine.execution, Execution::Idle);
+    }
+
+    #[test]
+    fn a_state_said_for_a_time_before_the_silence_takes_no_more_than_there_is() {
+        // The tick came first, then the delayed reading: "unknown" was left with less than no time.
+        let mut machine = Machine::default();
+        machine.account(at(0), at(0));
+        machine.say(Execution::Producing, at(0), at(0));
+        machine.account(at(180_000), at(120_000));
+        machine.say(Execution::Setup, at(60_000), at(0));
+        machine.say(Execution::Idle, at(60_000), at(0));
+        assert_eq!(
+            (machine.total[0], machine.total[2], machine.total[6]),
+            (120_000, 60_000, 0)
+        );
     }
 
     #[test]

@@ -399,7 +399,7 @@ impl Metrics {
 impl Metric {
     /// The previous value holds until `until`, from the start of the minute on: a gauge's until it is stale itself, a
     /// word as long as the twin sends anything.
-    fn hold_until(&mut self, until: Timestamp, minute: Timestamp, rules: &Rules<'_>) {
+    pub(crate) fn hold_until(&mut self, until: Timestamp, minute: Timestamp, rules: &Rules<'_>) {
         let from = self.at.max(minute);
         match self.kind {
             MetricKind::Counter => {}

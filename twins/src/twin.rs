@@ -5,7 +5,7 @@
 
 use crate::{
     attributes::{Attributes, object},
-    config::TwinConfig,
+    config::{MetricKind, TwinConfig},
     defaults::{declared_kind, is_needed},
     event::{Body, Event, Position, Reading, Scan, TwinMessage, Value},
     id::{Kind, TwinId},
@@ -193,6 +193,14 @@ impl Twin {
                 Value::Text(word) if is_execution(name) => said = Some(execution(word, rules.config)),
                 _ => {}
             }
+        }
+        if newest && at > rules.known_until {
+            // After a gap nothing holds that was said before it; up to the gap it did, also within the open minute.
+            let minute = at.floor_to(Level::M1.step_ms());
+            let items = self.metrics.items.iter_mut();
+            items
+                .filter(|metric| metric.kind == MetricKind::State)
+                .for_each(|metric| metric.hold_until(at, minute, &rules));
         }
         if let (Some(machine), Some(said)) = (machine, said) {
             machine.say(said, at, self.steady_since);

@@ -1,6 +1,9 @@
 //! `gemba serve`: one node, until it is told to stop.
 
-use std::{io::Write as _, sync::Arc};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use gemba_runtime::{mqtt, node::Node};
@@ -51,6 +54,7 @@ pub(super) fn log_to_stderr(level: &str, json: bool) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(level).with_context(|| format!("log.level: {level:?} is not a level"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // A second call within one process is a test's; the first one stays.
     let _ = if json {

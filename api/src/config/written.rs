@@ -222,7 +222,7 @@ impl Layers {
                 continue;
             };
             let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
-            self.set(&section, &key, parsed(&text), &name);
+            self.set(&section, &key, self.parsed(&section, &key, &text), &name);
             self.written().map_err(|error| ConfigError::Written {
                 place: name,
                 detail: error.to_string(),
@@ -234,7 +234,7 @@ impl Layers {
     /// Lays a flag over it.
     pub fn flag(&mut self, key: &str, text: &str) {
         if let Some((section, key)) = key.split_once('.') {
-            self.set(section, key, parsed(text), "flag");
+            self.set(section, key, self.parsed(section, key, text), "flag");
         }
     }
 
@@ -246,6 +246,19 @@ impl Layers {
         if let Value::Table(entries) = entry {
             entries.insert(key.to_owned(), value);
             self.sources.insert(format!("{section}.{key}"), source.to_owned());
+        }
+    }
+
+    /// A value of a flag or variable: a number where one is meant, else a text.
+    fn parsed(&self, section: &str, key: &str, text: &str) -> Value {
+        let is_text = self
+            .table
+            .get(section)
+            .and_then(|entries| entries.get(key))
+            .is_some_and(Value::is_str);
+        match text.parse::<i64>() {
+            Ok(number) if !is_text => Value::Integer(number),
+            _ => Value::String(text.to_owned()),
         }
     }
 
@@ -288,14 +301,6 @@ impl Layers {
             }
         }
         shown
-    }
-}
-
-/// A value of a flag or variable: a number or yes-no where it is one, else a text.
-fn parsed(text: &str) -> Value {
-    match text.parse::<i64>() {
-        Ok(number) => Value::Integer(number),
-        Err(_) => Value::String(text.to_owned()),
     }
 }
 

@@ -110,7 +110,7 @@ fn inflate(call: &Call) -> Result<Bytes, Problem> {
     match call.header(header::CONTENT_ENCODING) {
         None | Some("identity") => Ok(call.body.clone()),
         Some("gzip") => {
-            let max = 4 * call.app.body_max;
+            let max = call.app.body_max;
             let mut whole = Vec::new();
             let mut limited = MultiGzDecoder::new(&call.body[..]).take(max as u64 + 1);
             limited.read_to_end(&mut whole).map_err(|error| {

@@ -114,7 +114,13 @@ impl From<StoreError> for Problem {
 
 impl From<FilterError> for Problem {
     fn from(error: FilterError) -> Self {
-        Self::invalid(error.code, error.detail)
+        let place = match error.position {
+            Some(position) if !error.detail.contains(" at character ") => {
+                format!(" at character {}", position + 1)
+            }
+            _ => String::new(),
+        };
+        Self::invalid(error.code, error.detail + &place)
     }
 }
 

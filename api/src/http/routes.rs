@@ -2,7 +2,7 @@
 //!
 //! Promises: who is asking is settled before anything else; what a role may not do is refused here, by the table.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -23,6 +23,9 @@ use super::{
     problem::{Problem, Reply},
     stream, twins,
 };
+
+/// Longest time in which nothing of a body comes.
+const SILENT: Duration = Duration::from_secs(10);
 
 /// What all calls share.
 pub struct App {
@@ -277,7 +280,8 @@ where
                 .all(|(wanted, part)| wanted.starts_with('{') || wanted == part)
     };
     let mut same_path = ROUTES.iter().filter(fits).peekable();
-    if same_path.peek().is_none() {
+    // The stream has filters of its own; what comes here with its path has another method.
+    if same_path.peek().is_none() && path != "/v1/stream" {
         let detail = format!("nothing is at {path} (see /docs)");
         return Err(Problem::new(StatusCode::NOT_FOUND, "path.not_found", detail));
     }
@@ -392,7 +396,17 @@ async fn collect<B: Buf>(
 ) -> Result<Bytes, Problem> {
     let mut body = std::pin::pin!(body);
     let mut whole = BytesMut::new();
-    while let Some(chunk) = body.next().await {
+    loop {
+        let Ok(chunk) = tokio::time::timeout(SILENT, body.next()).await else {
+            let detail = format!(
+                "nothing more of the body came for {} s (send it again)",
+                SILENT.as_secs()
+            );
+            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body.timeout", detail));
+        };
+        let Some(chunk) = chunk else {
+            return Ok(whole.freeze());
+        };
         let mut chunk =
             chunk.map_err(|_| Problem::invalid("body.broken", "the body ended before it was whole"))?;
         if whole.len() + chunk.remaining() > max {
@@ -405,7 +419,6 @@ async fn collect<B: Buf>(
         }
         whole.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
     }
-    Ok(whole.freeze())
 }
 
 /// A JSON answer.

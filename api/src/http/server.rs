@@ -7,12 +7,13 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use gemba_runtime::mqtt::{TlsError, TlsFiles, server_config};
+use hyper::service::{Service, service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -163,10 +164,10 @@ async fn accept(
         let (acceptor, timeout) = (acceptor.clone(), settings.header_timeout);
         tokio::spawn(async move {
             match acceptor {
-                None => connection(stream, &builder, service, watcher).await,
+                None => connection(stream, &builder, service, watcher, timeout).await,
                 Some(acceptor) => {
                     if let Ok(Ok(stream)) = tokio::time::timeout(timeout, acceptor.accept(stream)).await {
-                        connection(stream, &builder, service, watcher).await;
+                        connection(stream, &builder, service, watcher, timeout).await;
                     }
                 }
             }
@@ -182,6 +183,7 @@ async fn connection<S, T>(
     builder: &auto::Builder<TokioExecutor>,
     service: TowerToHyperService<T>,
     watcher: hyper_util::server::graceful::Watcher,
+    timeout: Duration,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     T: tower_service::Service<
@@ -193,7 +195,22 @@ async fn connection<S, T>(
         + 'static,
     T::Future: Send,
 {
+    let heard = Arc::new(AtomicBool::new(false));
+    let service = {
+        let heard = heard.clone();
+        service_fn(move |request| {
+            heard.store(true, Ordering::Release);
+            service.call(request)
+        })
+    };
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    // A client that breaks off is not our error.
-    let _ = watcher.watch(connection.into_owned()).await;
+    let mut served = std::pin::pin!(watcher.watch(connection.into_owned()));
+    // hyper's own limit begins only when it knows which version of HTTP is spoken.
+    match tokio::time::timeout(timeout, &mut served).await {
+        Err(_) if heard.load(Ordering::Acquire) => {
+            // A client that breaks off is not our error.
+            let _ = served.await;
+        }
+        Err(_) | Ok(_) => {}
+    }
 }

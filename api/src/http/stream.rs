@@ -30,6 +30,8 @@ const SUBSCRIPTIONS_MAX: usize = 64;
 const FRAME_MAX: usize = 64 << 10;
 /// Frames of one subscription that wait for the socket.
 const WAITING: usize = 256;
+/// The status of RFC 6455 for a frame that is too large.
+const TOO_LARGE: u16 = 1009;
 /// A client that takes nothing for this long is closed.
 const STALLED: Duration = Duration::from_secs(30);
 const PING: Duration = Duration::from_secs(20);
@@ -178,52 +180,68 @@ fn error(id: Option<&str>, code: &str, detail: &str) -> String {
 }
 
 /// Passes a subscription's frames on until either side ends; waits while the socket is full.
-async fn pass_on(id: String, mut subscription: Subscription, out: mpsc::Sender<String>) {
+async fn pass_on(id: String, mut subscription: Subscription, out: mpsc::Sender<Message>) {
     while let Some(frame) = subscription.next().await {
-        if out.send(frame.text()).await.is_err() {
+        if out.send(Message::text(frame.text())).await.is_err() {
             return;
         }
     }
     // The node stops; the client finds out by this. It may be gone already.
     let _ = out
-        .send(error(
+        .send(Message::text(error(
             Some(&id),
             "stream.unavailable",
             "the subscription ended (subscribe again)",
-        ))
+        )))
         .await;
 }
 
 async fn converse(socket: WebSocket, app: Arc<App>, mut principal: Principal) {
     let (mut sink, mut said) = socket.split();
-    let (out, mut waiting) = mpsc::channel::<String>(WAITING);
+    let (out, mut waiting) = mpsc::channel::<Message>(WAITING);
     let mut open: BTreeMap<String, tokio::task::JoinHandle<()>> = BTreeMap::new();
     app.node.all_recovered().await;
-    let sending = tokio::spawn(async move {
+    let mut sending = tokio::spawn(async move {
         let mut pings = tokio::time::interval(PING);
         loop {
             let first = tokio::select! {
-                text = waiting.recv() => match text {
-                    Some(text) => Message::text(text),
+                message = waiting.recv() => match message {
+                    Some(message) => message,
                     None => break,
                 },
                 _ = pings.tick() => Message::ping(Vec::new()),
             };
             let sent = tokio::time::timeout(STALLED, async {
                 sink.feed(first).await?;
-                while let Ok(text) = waiting.try_recv() {
-                    sink.feed(Message::text(text)).await?;
+                while let Ok(message) = waiting.try_recv() {
+                    sink.feed(message).await?;
                 }
                 sink.flush().await
             });
+            // One that stalled would not take the farewell either.
             if !matches!(sent.await, Ok(Ok(()))) {
-                break;
+                return;
             }
         }
         // The client may be gone already.
-        let _ = sink.close().await;
+        let _ = tokio::time::timeout(STALLED, sink.close()).await;
     });
-    while let Some(Ok(message)) = said.next().await {
+    loop {
+        let message = tokio::select! {
+            message = said.next() => message,
+            // Nobody hears the answers any more.
+            _ = &mut sending => break,
+        };
+        let message = match message {
+            Some(Ok(message)) => message,
+            Some(Err(problem)) if is_too_large(&problem) => {
+                let farewell = Message::close_with(TOO_LARGE, "a frame is larger than 64 KiB");
+                // Who does not take it finds out by the end of the connection.
+                let _ = out.try_send(farewell);
+                break;
+            }
+            Some(Err(_)) | None => break,
+        };
         let Ok(text) = message.to_str() else {
             if message.is_close() {
                 break;
@@ -238,15 +256,16 @@ async fn converse(socket: WebSocket, app: Arc<App>, mut principal: Principal) {
             )),
             Ok(Said::Ping) => Some(json!({"type": "pong"}).to_string()),
             Ok(Said::Unsubscribe { id }) => {
-                match open.remove(&id) {
-                    Some(task) => task.abort(),
-                    None => drop(out.try_send(error(
+                if let Some(task) = open.remove(&id) {
+                    task.abort();
+                    None
+                } else {
+                    Some(error(
                         Some(&id),
                         "stream.not_subscribed",
                         "there is no subscription of this id",
-                    ))),
+                    ))
                 }
-                None
             }
             Ok(Said::Auth { token }) => match app.keyring.verify(&token).map(may_follow) {
                 Some(Ok(new)) if new.tenant == principal.tenant => {
@@ -312,15 +331,23 @@ async fn converse(socket: WebSocket, app: Arc<App>, mut principal: Principal) {
             }
         };
         if let Some(answer) = answer
-            && out.send(answer).await.is_err()
+            && out.send(Message::text(answer)).await.is_err()
         {
             break;
         }
     }
     open.into_values().for_each(|task| task.abort());
     drop(out);
-    // A panic of the sending task has been printed.
-    let _ = sending.await;
+    if !sending.is_finished() {
+        // A panic of the sending task has been printed.
+        let _ = sending.await;
+    }
+}
+
+/// Whether a client's frame was beyond the limit.
+fn is_too_large(problem: &warp::Error) -> bool {
+    let cause = std::error::Error::source(problem);
+    cause.is_some_and(|cause| cause.to_string().contains("too long"))
 }
 
 fn open_events(

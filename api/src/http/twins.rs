@@ -36,11 +36,11 @@ fn time(call: &Call, name: &str) -> Result<Option<Timestamp>, Problem> {
     let Some(text) = call.query(name) else {
         return Ok(None);
     };
-    // Grafana's macros give milliseconds since 1970.
+    // Grafana's macros give milliseconds since 1970, and 0 for the beginning of all time.
     let parsed = text
         .parse()
         .ok()
-        .or_else(|| Timestamp::checked_from_ms(text.parse().ok()?));
+        .or_else(|| text.parse().ok().map(Timestamp::from_ms));
     parsed.map(Some).ok_or_else(|| {
         Problem::invalid(
             "query.invalid",

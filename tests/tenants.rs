@@ -1,0 +1,286 @@
+//! Who may do what over HTTP: tenants that do not see each other, roles that may do what they are for, and callers
+//! without a credential.
+
+#![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use support::{
+    Node,
+    command::{command, keys, run},
+    free_port,
+    http::{Answer, Request},
+    socket::Socket,
+};
+
+const ROLES: [&str; 5] = ["device", "viewer", "operator", "engineer", "admin"];
+const PLANT: &str = "site: {id: plant-1}\nmachines: [{id: press-9, name: Secret press}]\n";
+
+/// Who may call what: the least of viewer, operator, engineer; `send` is for all but viewers.
+const LEAST: [(&str, &str, &str); 14] = [
+    ("get", "/v1/twins", "viewer"),
+    ("get", "/v1/twins/{kind}/{id}", "viewer"),
+    ("get", "/v1/twins/{kind}/{id}/history", "viewer"),
+    ("get", "/v1/twins/{kind}/{id}/events", "viewer"),
+    ("patch", "/v1/twins/{kind}/{id}/attributes", "operator"),
+    ("get", "/v1/plant", "viewer"),
+    ("post", "/v1/plant/plan", "viewer"),
+    ("put", "/v1/plant", "engineer"),
+    ("post", "/v1/readings", "send"),
+    ("post", "/v1/scans", "send"),
+    ("get", "/v1/ingest", "viewer"),
+    ("get", "/v1/rejected", "viewer"),
+    ("post", "/v1/rejected/{id}/retry", "operator"),
+    ("get", "/v1/stream", "viewer"),
+];
+
+fn may(role: &str, least: &str) -> bool {
+    let rank = |role: &str| ROLES.iter().position(|known| *known == role).expect("a role");
+    if least == "send" {
+        role != "viewer"
+    } else {
+        rank(role) >= rank(least)
+    }
+}
+
+/// A node with keys, and the tokens of its keys in their order.
+fn guarded(of: &[(&str, &str)]) -> (tempfile::TempDir, Node, Vec<String>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("gemba.toml");
+    let tokens = keys(&config, of);
+    let node = Node::start(
+        &folder.path().join("data"),
+        &["--config", config.to_str().expect("UTF-8")],
+    );
+    (folder, node, tokens)
+}
+
+/// Every operation of the document that needs a credential, with the least role that the table gives it.
+fn operations(node: &Node) -> Vec<(String, String, &'static str)> {
+    let document = node.get("/openapi.json");
+    let mut operations = Vec::new();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            if operation["security"] == json!([]) {
+                continue;
+            }
+            let least = LEAST.iter().find(|(known, at, _)| known == method && at == path);
+            let (_, _, least) = least.unwrap_or_else(|| panic!("say who may call {method} {path}"));
+            operations.push((method.to_uppercase(), path.clone(), *least));
+        }
+    }
+    assert_eq!(
+        operations.len(),
+        LEAST.len(),
+        "an operation is missing in the document"
+    );
+    operations
+}
+
+/// A call of an operation about a twin or a rejected message.
+fn request(method: &str, path: &str, kind: &str, id: &str) -> Request {
+    let body = match path {
+        "/v1/readings" => r#"{"sensor_id":"own","metrics":{"a":1}}"#,
+        "/v1/scans" => r#"{"job_id":"own-job","location":"own-cell"}"#,
+        "/v1/plant" | "/v1/plant/plan" if method != "GET" => "site: {id: own}",
+        _ if method == "PATCH" => r#"{"note":"mine"}"#,
+        _ => "",
+    };
+    Request::new(method, &path.replace("{kind}", kind).replace("{id}", id)).body(body)
+}
+
+fn token_of<'t>(tokens: &'t [String], of: &[(&str, &str)], tenant: &str, role: &str) -> &'t str {
+    let at = of.iter().position(|known| *known == (tenant, role));
+    &tokens[at.expect("a key")]
+}
+
+/// Asserts that an answer tells nothing of the other tenant.
+fn assert_tells_nothing(answer: &Answer, said: &str) {
+    let told = format!("{answer:?} {}", answer.text()).to_lowercase();
+    for secret in ["acme", "secret"] {
+        assert!(
+            !told.contains(secret),
+            "{said} tells {secret:?}: {}",
+            answer.text()
+        );
+    }
+}
+
+#[test]
+fn what_another_tenant_has_answers_as_if_it_did_not_exist() {
+    let of = [("acme", "admin"), ("globex", "admin")];
+    let (_folder, node, tokens) = guarded(&of);
+    let (acme, globex) = (Some(&*tokens[0]), Some(&*tokens[1]));
+    for request in [
+        Request::new("PUT", "/v1/plant").body(PLANT),
+        Request::post(
+            "/v1/readings",
+            r#"{"sensor_id":"press-9","metrics":{"secret_rpm":7}}"#,
+        ),
+        Request::post("/v1/scans", r#"{"job_id":"press-9","location":"press-9"}"#),
+    ] {
+        let answer = node.call(&request.token(acme));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let bad = Request::post("/v1/readings", r#"{"sensor_id":"secret bad","metrics":{"a":1}}"#);
+    assert_eq!(node.call(&bad.token(acme)).status, 400);
+    let rejected = node.call(&Request::get("/v1/rejected").token(acme)).json();
+    let rejected = rejected["items"][0]["id"].as_str().expect("an id").to_owned();
+    let twins = ["machine", "job", "location"].map(|kind| (kind, "press-9"));
+    for (kind, id) in twins {
+        let own = node.call(&Request::get(&format!("/v1/twins/{kind}/{id}")).token(acme));
+        assert_eq!(own.status, 200, "{kind}/{id}: {}", own.text());
+    }
+    for (method, path, _) in operations(&node) {
+        let said = format!("{method} {path}");
+        if !path.contains("{id}") {
+            let answer = node.call(&request(&method, &path, "", "").token(globex));
+            assert_tells_nothing(&answer, &said);
+            assert!(!answer.text().contains("press-9"), "{said}: {}", answer.text());
+            continue;
+        }
+        let known = if path.contains("{kind}") {
+            "press-9"
+        } else {
+            &*rejected
+        };
+        for (kind, _) in twins {
+            let theirs = node.call(&request(&method, &path, kind, known).token(globex));
+            let nobodys = node.call(&request(&method, &path, kind, "99-99999").token(globex));
+            assert_eq!(theirs.status, 404, "{said}: {}", theirs.text());
+            assert_tells_nothing(&theirs, &said);
+            // Nothing but the name that was asked for differs from a thing that nobody has.
+            assert_eq!(theirs.text().replace(known, "99-99999"), nobodys.text(), "{said}");
+        }
+    }
+    // What was tried changed nothing.
+    let twin = node
+        .call(&Request::get("/v1/twins/machine/press-9").token(acme))
+        .json();
+    assert_eq!(
+        twin["attributes"],
+        json!({"name": "Secret press", "site": "plant-1"})
+    );
+    let kept = node.call(&Request::get("/v1/rejected").token(acme)).json();
+    assert_eq!(kept["items"][0]["id"], *rejected);
+}
+
+#[test]
+fn a_stream_shows_the_twins_of_its_own_tenant() {
+    let of = [("acme", "viewer"), ("globex", "admin"), ("acme", "device")];
+    let (_folder, node, tokens) = guarded(&of);
+    let send = |token: &str, id: &str| {
+        let reading = json!({"sensor_id": id, "metrics": {"rpm": 1}});
+        let request = Request::post("/v1/readings", reading.to_string());
+        assert_eq!(node.call(&request.token(Some(token))).status, 200);
+    };
+    send(&tokens[2], "secret-press");
+    send(&tokens[1], "lathe-1");
+    let bearer = format!("Bearer {}", tokens[1]);
+    let mut globex = Socket::open_with(node.http, &[("authorization", &*bearer)]).expect("opened");
+    globex.say(&json!({"type": "subscribe", "id": "all"}));
+    assert_eq!(globex.frame()["twins"], 1);
+    assert_eq!(globex.wait_for("snapshot")["twin"], "machine/lathe-1");
+    globex.wait_for("live");
+    send(&tokens[2], "secret-press-2");
+    send(&tokens[1], "lathe-2");
+    let next = globex.frame();
+    assert_eq!(
+        (&next["type"], &next["twin"]),
+        (&json!("enter"), &json!("machine/lathe-2"))
+    );
+    // A token of another tenant does not change whose twins a connection shows.
+    globex.say(&json!({"type": "auth", "token": tokens[0]}));
+    assert_eq!(globex.wait_for("error")["code"], "auth.invalid");
+}
+
+#[test]
+fn each_role_may_do_what_it_is_for() {
+    let of = ROLES.map(|role| ("acme", role));
+    let (_folder, node, tokens) = guarded(&of);
+    for (method, path, least) in operations(&node) {
+        for role in ROLES {
+            let token = Some(token_of(&tokens, &of, "acme", role));
+            let answer = node.call(&request(&method, &path, "machine", "cnc-01").token(token));
+            let said = format!("{role}: {method} {path} {} {}", answer.status, answer.text());
+            if may(role, least) {
+                assert!(![401, 403].contains(&answer.status), "{said}");
+                assert!(answer.status < 500, "{said}");
+            } else if path == "/v1/stream" {
+                let bearer = format!("Bearer {}", token.expect("a token"));
+                let refused = Socket::open_with(node.http, &[("authorization", &*bearer)]).err();
+                assert_eq!(refused.map(|status| status.as_u16()), Some(403), "{said}");
+                let events = Request::get(&path)
+                    .header("accept", "text/event-stream")
+                    .token(token);
+                node.call(&events).problem(403, "auth.forbidden");
+            } else {
+                answer.problem(403, "auth.forbidden");
+            }
+        }
+    }
+}
+
+#[test]
+fn nobody_gets_in_without_a_token_that_is_known() {
+    let (_folder, node, _) = guarded(&[("acme", "admin")]);
+    for (method, path, _) in operations(&node) {
+        let mut request = request(&method, &path, "machine", "cnc-01");
+        if path == "/v1/stream" {
+            request = request.header("accept", "text/event-stream");
+        }
+        let missing = node.call(&request);
+        missing.problem(401, "auth.missing");
+        assert_eq!(missing.header("www-authenticate"), Some("Bearer"));
+        for token in ["", "gemba_unknown", "Secret"] {
+            node.call(&request.clone().token(Some(token)))
+                .problem(401, "auth.invalid");
+        }
+        let basic = request.header("authorization", "Basic YTpi");
+        node.call(&basic).problem(401, "auth.invalid");
+    }
+    for headers in [
+        &[][..],
+        &[("sec-websocket-protocol", "gemba.v1, bearer.gemba_unknown")][..],
+    ] {
+        let refused = Socket::open_with(node.http, headers).err();
+        assert_eq!(refused.map(|status| status.as_u16()), Some(401));
+    }
+    for open in ["/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/"] {
+        assert_eq!(node.call(&Request::get(open)).status, 200, "{open}");
+    }
+}
+
+#[test]
+fn without_keys_a_node_listens_to_its_own_machine_only() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let serve = |http: &str, mqtt: &str| {
+        run(command(&["serve", "--http", http, "--mqtt", mqtt])
+            .arg("--data-dir")
+            .arg(folder.path().join("data")))
+    };
+    let (everywhere, here) = (
+        format!("0.0.0.0:{}", free_port()),
+        format!("127.0.0.1:{}", free_port()),
+    );
+    for (http, mqtt) in [(&everywhere, "off"), (&here, &*everywhere)] {
+        let said = serve(http, mqtt);
+        assert_eq!(said.status, 1, "{said:?}");
+        assert!(
+            said.err.contains(&*everywhere) && said.err.contains("without keys"),
+            "{}",
+            said.err
+        );
+        assert!(!said.out.contains("ready"));
+    }
+    assert_holds_nothing(folder.path());
+}
+
+/// A folder that a refused node left can be used by one that is not.
+fn assert_holds_nothing(folder: &Path) {
+    let node = Node::start(&folder.join("data"), &[]);
+    assert_eq!(node.get("/v1/twins")["items"], Value::Array(Vec::new()));
+}
