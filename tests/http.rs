@@ -5,11 +5,10 @@
 
 mod support;
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use serde_json::{Value, json};
 use support::{
     Node,
+    example::{PLANT, example_request, now_ms},
     http::{Answer, Request, connect, encoded},
     schema::violations,
     wait_until,
@@ -17,14 +16,6 @@ use support::{
 
 const DAY_MS: u64 = 86_400_000;
 const HOUR_MS: u64 = 3_600_000;
-const PLANT: &str = "site: {id: plant-1}\nlocations: [{id: cell-1}, {id: cell-2}]\n\
-                     machines: [{id: cnc-01, name: Mazak 01, location: cell-1}]\n";
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    u64::try_from(since.as_millis()).expect("not that late")
-}
-
 fn node() -> (tempfile::TempDir, Node) {
     let folder = tempfile::tempdir().expect("a folder");
     let node = Node::start(folder.path(), &[]);
@@ -64,60 +55,6 @@ fn fill(node: &Node) {
         r#"{"sensor_id":"x y","metrics":{"a":1}}"#,
     ));
     assert_eq!(bad.status, 400, "{}", bad.text());
-}
-
-/// An example of what a parameter may be, where the walk gives it.
-fn example(name: &str) -> Option<String> {
-    Some(match name {
-        "filter" => "kind == 'machine'".to_owned(),
-        "kind" => "machine".to_owned(),
-        "fields" => "kpis,state.execution".to_owned(),
-        "sort" => "-state.metrics.rpm.value".to_owned(),
-        "limit" => "2".to_owned(),
-        "at" | "to" => now_ms().to_string(),
-        "metric" => "rpm".to_owned(),
-        "from" | "after" => "0".to_owned(),
-        "step" => "1h".to_owned(),
-        "mode" => "latest".to_owned(),
-        "max_rate_hz" => "5".to_owned(),
-        _ => return None,
-    })
-}
-
-fn example_request(node: &Node, path: &str, method: &str, operation: &Value) -> Request {
-    let id = if path.starts_with("/v1/rejected") {
-        let rejected = node.get("/v1/rejected");
-        rejected["items"][0]["id"].as_str().expect("an id").to_owned()
-    } else {
-        "cnc-01".to_owned()
-    };
-    let mut path = path.replace("{kind}", "machine").replace("{id}", &id);
-    let parameters = operation["parameters"].as_array().into_iter().flatten();
-    for name in parameters
-        .filter(|parameter| parameter["in"] == "query")
-        .filter_map(|parameter| parameter["name"].as_str())
-    {
-        if let Some(value) = example(name) {
-            let sign = if path.contains('?') { '&' } else { '?' };
-            path.push_str(&format!("{sign}{name}={}", encoded(&value)));
-        }
-    }
-    let request = Request::new(&method.to_uppercase(), &path);
-    let Some(content) = operation["requestBody"]["content"].as_object() else {
-        return request;
-    };
-    let (kind, written) = content.iter().next().expect("a content type");
-    let body = match (written["schema"]["$ref"].as_str(), kind.as_str()) {
-        (Some("#/components/schemas/Reading"), _) => {
-            r#"{"sensor_id":"cnc-01","metrics":{"rpm":5}}"#.to_owned()
-        }
-        (Some("#/components/schemas/Scan"), _) => r#"{"job_id":"job-1","location":"cell-1"}"#.to_owned(),
-        (_, "application/merge-patch+json") => r#"{"note":"seen"}"#.to_owned(),
-        (_, "application/yaml") => PLANT.to_owned(),
-        (_, "application/json") if path.starts_with("/v1/plant") => json!({"site": {"id": "p"}}).to_string(),
-        _ => panic!("{method} {path} takes {written}: give this walk an example of it"),
-    };
-    request.header("content-type", kind).body(body)
 }
 
 /// The head of an answer that goes on for ever.

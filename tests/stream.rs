@@ -333,8 +333,8 @@ fn revisions_that_a_restart_forgot_are_said_to_be_lost() {
     assert_up_to_date(&node, &mut follower);
 }
 
-/// Reads events until `kind` comes; answers what they said.
-fn events_until(reader: &mut impl BufRead, kind: &str) -> Vec<(String, Value, Option<String>)> {
+/// Reads events until one of this kind and about this twin comes; answers what they said.
+fn events_until(reader: &mut impl BufRead, kind: &str, twin: &Value) -> Vec<(String, Value, Option<String>)> {
     let (mut events, mut event, mut data, mut id) = (Vec::new(), String::new(), Value::Null, None);
     for line in reader.lines() {
         let line = line.expect("the events go on");
@@ -343,7 +343,7 @@ fn events_until(reader: &mut impl BufRead, kind: &str) -> Vec<(String, Value, Op
             Some(("data", text)) => data = serde_json::from_str(text).expect("JSON"),
             Some(("id", token)) => id = Some(token.trim().to_owned()),
             _ if line.is_empty() && !event.is_empty() => {
-                let ends = event == kind;
+                let ends = event == kind && data["twin"] == *twin;
                 events.push((std::mem::take(&mut event), data.take(), id.take()));
                 if ends {
                     return events;
@@ -358,6 +358,7 @@ fn events_until(reader: &mut impl BufRead, kind: &str) -> Vec<(String, Value, Op
 #[test]
 fn events_over_plain_http_say_the_same_and_resume() {
     let (_folder, node) = node();
+    send(&node, "cnc-03", &json!({"rpm": 4}));
     send(&node, "cnc-01", &json!({"rpm": 1}));
     let open = |last: Option<&str>| {
         let mut stream = connect(node.http);
@@ -373,20 +374,24 @@ fn events_over_plain_http_say_the_same_and_resume() {
         events.iter().map(|(name, ..)| name.clone()).collect()
     };
     let mut first = open(None);
-    let events = events_until(&mut first, "live");
-    assert_eq!(names(&events), ["subscribed", "snapshot", "live"]);
-    assert_eq!(events[1].1["value"]["state"]["metrics"]["rpm"]["value"], 1.0);
-    let token = events[2].2.as_deref().expect("an id");
+    let events = events_until(&mut first, "live", &Value::Null);
+    assert_eq!(names(&events), ["subscribed", "snapshot", "snapshot", "live"]);
+    let cnc_01 = json!("machine/cnc-01");
+    let shown = events.iter().find(|(_, data, _)| data["twin"] == cnc_01);
+    let (_, shown, _) = shown.expect("a snapshot");
+    assert_eq!(shown["value"]["state"]["metrics"]["rpm"]["value"], 1.0);
+    let token = events[3].2.as_deref().expect("an id");
     send(&node, "cnc-01", &json!({"rpm": 2}));
-    let change = events_until(&mut first, "change");
-    let change = &change.last().expect("a change").1;
+    let changes = events_until(&mut first, "change", &cnc_01);
+    let (_, change, _) = changes.last().expect("a change");
     assert_eq!(change["patch"]["state"]["metrics"]["rpm"]["value"], 2.0);
     drop(first);
     send(&node, "cnc-02", &json!({"rpm": 3}));
-    let told = events_until(&mut open(Some(token)), "live");
+    // What changed since is told, what did not is not.
+    let told = events_until(&mut open(Some(token)), "snapshot", &json!("machine/cnc-02"));
     let twins: Vec<&Value> = told.iter().map(|(_, data, _)| &data["twin"]).collect();
     assert!(
-        twins.contains(&&json!("machine/cnc-02")) && !names(&told).contains(&"lost".to_owned()),
+        !twins.contains(&&json!("machine/cnc-03")) && !names(&told).contains(&"lost".to_owned()),
         "{told:?}"
     );
     let refused = Request::get("/v1/stream?filter=kpis.").header("accept", "text/event-stream");

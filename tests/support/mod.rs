@@ -15,6 +15,7 @@ use serde_json::Value;
 
 pub(crate) mod command;
 pub(crate) mod device;
+pub(crate) mod example;
 pub(crate) mod http;
 pub(crate) mod schema;
 pub(crate) mod socket;

@@ -32,7 +32,7 @@ pub(super) struct SimulateArgs {
     /// or --duration ago with a --speed above 1
     #[arg(long, value_name = "TIME")]
     start: Option<String>,
-    /// Writes the exact KPIs that the messages must lead to, as JSON, at the end
+    /// Writes the exact KPIs that the messages must lead to as of the last of them, as JSON, at the end
     #[arg(long, value_name = "FILE")]
     expect: Option<PathBuf>,
     /// In the topics

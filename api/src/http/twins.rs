@@ -50,7 +50,7 @@ fn time(call: &Call, name: &str) -> Result<Option<Timestamp>, Problem> {
 }
 
 fn view(twin: &Twin, now: Timestamp) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(1_024);
+    let mut bytes = Vec::with_capacity(2_048);
     // A view has string keys only, and writing to memory cannot fail.
     let _ = serde_json::to_writer(&mut bytes, &twin.view(now));
     bytes

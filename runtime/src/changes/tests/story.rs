@@ -91,10 +91,16 @@ fn what_changes_faster_than_asked_for_comes_together() {
     let mut client = Client::subscribe(&mut plant, spec("", &[], Mode::Latest)).started(&mut plant);
     client.catch_up(&mut plant);
     client.heard.clear();
-    plant.happens(0, Happening::Measures(1));
-    plant.look();
-    assert_eq!(client.take(&mut plant, 10), 1, "the first change comes at once");
-    plant.happens(0, Happening::Measures(2));
+    let mut at_once = 0;
+    loop {
+        plant.happens(0, Happening::Measures(at_once));
+        plant.look();
+        if client.take(&mut plant, 10) == 0 {
+            break;
+        }
+        at_once += 1;
+    }
+    assert_eq!(at_once, 10, "what a tenth of a second allows");
     plant.happens(1, Happening::Measures(2));
     plant.look();
     assert_eq!(client.take(&mut plant, 10), 0, "the next ones wait");

@@ -1,0 +1,79 @@
+//! Examples of what the OpenAPI document asks for: a request that should succeed for each operation.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::{
+    Node,
+    http::{Request, encoded},
+};
+
+/// A small plant model.
+pub(crate) const PLANT: &str = "site: {id: plant-1}\nlocations: [{id: cell-1}, {id: cell-2}]\n\
+                                machines: [{id: cnc-01, name: Mazak 01, location: cell-1}]\n";
+
+/// Milliseconds since 1970.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the node under test has a clock of its own"
+)]
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    u64::try_from(since.as_millis()).expect("not that late")
+}
+
+/// An example of what a parameter may be, where the walk gives it.
+fn example(name: &str) -> Option<String> {
+    Some(match name {
+        "filter" => "kind == 'machine'".to_owned(),
+        "kind" => "machine".to_owned(),
+        "fields" => "kpis,state.execution".to_owned(),
+        "sort" => "-state.metrics.rpm.value".to_owned(),
+        "limit" => "2".to_owned(),
+        "at" | "to" => now_ms().to_string(),
+        "metric" => "rpm".to_owned(),
+        "from" | "after" => "0".to_owned(),
+        "step" => "1h".to_owned(),
+        "mode" => "latest".to_owned(),
+        "max_rate_hz" => "5".to_owned(),
+        _ => return None,
+    })
+}
+
+/// A call of an operation about the machine `cnc-01`, or the first rejected message.
+pub(crate) fn example_request(node: &Node, path: &str, method: &str, operation: &Value) -> Request {
+    let id = if path.starts_with("/v1/rejected") {
+        let rejected = node.get("/v1/rejected");
+        rejected["items"][0]["id"].as_str().expect("an id").to_owned()
+    } else {
+        "cnc-01".to_owned()
+    };
+    let mut path = path.replace("{kind}", "machine").replace("{id}", &id);
+    let parameters = operation["parameters"].as_array().into_iter().flatten();
+    for name in parameters
+        .filter(|parameter| parameter["in"] == "query")
+        .filter_map(|parameter| parameter["name"].as_str())
+    {
+        if let Some(value) = example(name) {
+            let sign = if path.contains('?') { '&' } else { '?' };
+            path.push_str(&format!("{sign}{name}={}", encoded(&value)));
+        }
+    }
+    let request = Request::new(&method.to_uppercase(), &path);
+    let Some(content) = operation["requestBody"]["content"].as_object() else {
+        return request;
+    };
+    let (kind, written) = content.iter().next().expect("a content type");
+    let body = match (written["schema"]["$ref"].as_str(), kind.as_str()) {
+        (Some("#/components/schemas/Reading"), _) => {
+            r#"{"sensor_id":"cnc-01","metrics":{"rpm":5}}"#.to_owned()
+        }
+        (Some("#/components/schemas/Scan"), _) => r#"{"job_id":"job-1","location":"cell-1"}"#.to_owned(),
+        (_, "application/merge-patch+json") => r#"{"note":"seen"}"#.to_owned(),
+        (_, "application/yaml") => PLANT.to_owned(),
+        (_, "application/json") if path.starts_with("/v1/plant") => json!({"site": {"id": "p"}}).to_string(),
+        _ => panic!("{method} {path} takes {written}: give this walk an example of it"),
+    };
+    request.header("content-type", kind).body(body)
+}
