@@ -50,6 +50,10 @@ fn fill(node: &Node) {
             200
         );
     }
+    // What a job tells its locations arrives a little later.
+    wait_until("the cells know of the job", || {
+        (node.list("/v1/twins?kind=location").len() == 2).then_some(())
+    });
     let bad = node.call(&Request::post(
         "/v1/readings",
         r#"{"sensor_id":"x y","metrics":{"a":1}}"#,

@@ -1,7 +1,7 @@
 //! HTTP as a client without comforts speaks it: one connection for each call, every byte of the head one's own.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::TcpStream,
     time::Duration,
 };
@@ -154,7 +154,9 @@ pub(crate) fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
         match stream.read(&mut buffer) {
             Ok(0) => return all,
             Ok(length) => all.extend_from_slice(&buffer[..length]),
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return all,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return all,
+            // A stopped process that goes on sees its waiting interrupted.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => panic!("the server neither answers nor closes: {error}"),
         }
     }

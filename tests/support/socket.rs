@@ -1,6 +1,6 @@
 //! A client of the stream: subscribes, keeps what it is told, and sees to it that frames come as the contract says.
 
-use std::{collections::BTreeMap, net::TcpStream, time::Duration};
+use std::{collections::BTreeMap, io::ErrorKind, net::TcpStream, time::Duration};
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{
@@ -82,7 +82,8 @@ impl Socket {
                 Err(Error::ConnectionClosed | Error::AlreadyClosed) => return None,
                 Ok(_) => {}
                 Err(Error::Protocol(_)) => return None,
-                Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(Error::Io(error)) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("no frame came: {error}"),
             }
         }
