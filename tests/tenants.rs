@@ -164,6 +164,27 @@ fn what_another_tenant_has_answers_as_if_it_did_not_exist() {
             assert_eq!(theirs.text().replace(known, "99-99999"), nobodys.text(), "{said}");
         }
     }
+    // The metrics need no key; of a tenant they tell who shows one of its keys.
+    for (token, told) in [(None, false), (globex, false), (acme, true)] {
+        let metrics = Request::get("/metrics");
+        let metrics = node.call(&match token {
+            Some(_) => metrics.token(token),
+            None => metrics,
+        });
+        assert_eq!(metrics.status, 200);
+        assert!(
+            metrics.text().contains("journal_frames_total"),
+            "{}",
+            metrics.text()
+        );
+        assert_eq!(
+            metrics.text().contains("tenant=\"acme\""),
+            told,
+            "{}",
+            metrics.text()
+        );
+        assert_eq!(metrics.text().contains("acme"), told, "{}", metrics.text());
+    }
     // What was tried changed nothing.
     let twin = node
         .call(&Request::get("/v1/twins/machine/press-9").token(acme))

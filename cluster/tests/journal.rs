@@ -168,3 +168,29 @@ fn a_flipped_byte_in_a_segment_is_never_read_as_right() {
     }
     assert_eq!(noticed, 40);
 }
+
+/// A crash between the making of a segment's file and its first commit left a file without tables. It was appended to,
+/// and what was acknowledged could not be seen after the next start.
+#[test]
+fn a_segment_whose_making_was_cut_off_takes_appends_that_stay() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("journal");
+    let cut_off = |number: u64| {
+        std::fs::create_dir_all(&path).expect("a folder");
+        let file = path.join(format!("segment-{number:012}.redb"));
+        drop(redb::Database::create(file).expect("a file without tables"));
+    };
+    cut_off(1);
+    let journal = open(folder.path());
+    append(&journal, 1, 4, 1, &["a", "b"]).expect("appended");
+    journal.close();
+    drop(journal);
+    cut_off(2);
+    for (first, text) in [(3, "c"), (4, "d")] {
+        let journal = open(folder.path());
+        assert_eq!(journal.last_seq(ShardId::new(1)), Seq::new(first - 1));
+        append(&journal, 1, 4, first, &[text]).expect("appended");
+        journal.close();
+    }
+    assert_eq!(read(&open(folder.path()), 1, 1), ["a", "b", "c", "d"]);
+}

@@ -34,7 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::temp_dir().join(format!("gemba-bench-hub-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let node = Node::start(NodeSettings::new(folder.clone())).await?;
-    node.all_recovered().await;
+    node.all_recovered().await?;
     let measured = measure(&node).await;
     node.stop().await;
     std::fs::remove_dir_all(&folder)?;

@@ -22,7 +22,10 @@ use gemba_twins::{
 };
 use ractor::Actor;
 use thiserror::Error;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    task::JoinHandle,
+};
 use tracing::error;
 
 pub use self::folder::{FolderReport, shards_of, verify};
@@ -43,7 +46,7 @@ use crate::{
         router::control_number,
     },
     store::Store,
-    table::{TwinTable, Twins},
+    table::{Recovery, TwinTable, Twins},
 };
 pub use crate::{accounts::SourceCounts, plants::AppliedPlant, store::StoreError};
 
@@ -144,6 +147,8 @@ struct Inner {
     health: Arc<Health>,
     /// Shards still to recover; the control shard is first, then those that somebody waits for.
     to_recover: Mutex<VecDeque<u16>>,
+    /// The shard actors' tasks: when they have ended, their files are let go.
+    actors: Mutex<Vec<JoinHandle<()>>>,
     started_at: Timestamp,
     stopping: AtomicBool,
 }
@@ -183,6 +188,7 @@ impl Node {
                 ingest,
                 health: Arc::default(),
                 to_recover: Mutex::new(to_recover),
+                actors: Mutex::default(),
                 started_at: clock::now(),
                 stopping: AtomicBool::new(false),
             }),
@@ -230,11 +236,13 @@ impl Node {
             Ok(Err(problem)) => {
                 error!(shard = number, %problem, "shard not recovered; its twins cannot be read");
                 inner.health.broken.store(true, Ordering::Release);
+                table.set_recovery(Recovery::Failed);
                 return;
             }
             Err(panicked) => {
                 error!(shard = number, %panicked, "recovery of a shard panicked");
                 inner.health.broken.store(true, Ordering::Release);
+                table.set_recovery(Recovery::Failed);
                 return;
             }
         };
@@ -246,13 +254,19 @@ impl Node {
             health: inner.health.clone(),
         };
         match Actor::spawn(None, ShardActor, arguments).await {
-            Ok((actor, _)) => {
+            Ok((actor, task)) => {
                 inner.router.set_actor(number, actor);
-                table.set_ready();
+                inner
+                    .actors
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(task);
+                table.set_recovery(Recovery::Done);
             }
             Err(problem) => {
                 error!(shard = number, %problem, "shard actor did not start");
                 inner.health.broken.store(true, Ordering::Release);
+                table.set_recovery(Recovery::Failed);
             }
         }
     }
@@ -283,6 +297,11 @@ impl Node {
                 // An actor that ended without an answer has failed its callers already.
                 let _ = done.await;
             }
+        }
+        let tasks = std::mem::take(&mut *self.inner.actors.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            // A panic of an actor has been printed.
+            let _ = task.await;
         }
         let journal = self.inner.journal.clone();
         // The journal's last commit is behind us; closing only ends its thread.
@@ -319,12 +338,12 @@ impl Node {
         self.inner.started_at
     }
 
-    /// Waits until a twin's shard has recovered, which now goes first.
-    pub async fn recovered(&self, id: &TwinId) {
+    /// Waits until a twin's shard has recovered, which now goes first; an error where it cannot.
+    pub async fn recovered(&self, id: &TwinId) -> Result<(), StoreError> {
         let shard = self.inner.twins.shard_of(id);
         let table = &self.inner.twins.tables[shard];
         if table.is_ready() {
-            return;
+            return Ok(());
         }
         {
             let mut waiting = self
@@ -338,15 +357,16 @@ impl Node {
                 waiting.push_front(number);
             }
         }
-        table.wait_ready().await;
+        table.recovered().await
     }
 
-    /// Waits until all shards have recovered.
-    pub async fn all_recovered(&self) {
-        self.inner.control.wait_ready().await;
+    /// Waits until all shards have recovered; an error where one cannot.
+    pub async fn all_recovered(&self) -> Result<(), StoreError> {
+        self.inner.control.recovered().await?;
         for table in &self.inner.twins.tables {
-            table.wait_ready().await;
+            table.recovered().await?;
         }
+        Ok(())
     }
 
     /// Whether all shards have recovered and the storage answers.
@@ -383,7 +403,8 @@ impl Node {
         if_rev: Option<u64>,
     ) -> Result<u64, CommandError> {
         refuse_long("attributes", "attributes.too_large", patch, PATCH_TEXT_MAX)?;
-        self.recovered(id).await;
+        let recovered = self.recovered(id).await;
+        recovered.map_err(|error| CommandError::Unavailable(error.to_string()))?;
         let kind = CommandKind::SetAttributes {
             twin: id.clone(),
             patch: patch.into(),

@@ -59,6 +59,11 @@ pub enum StoreError {
         /// The twin.
         twin: String,
     },
+    /// Its shard did not come back; what is said of its twins would be a guess.
+    #[error(
+        "a shard of this node could not be recovered (the log names it and why; restore the data folder from a backup)"
+    )]
+    NotRecovered,
     /// The folder was made by another release or with another number of shards.
     #[error("{0}")]
     Folder(String),

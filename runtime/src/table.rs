@@ -104,11 +104,19 @@ pub(crate) type RejectedMessage = Option<Arc<RejectedRecord>>;
 /// By tenant and seq.
 type RejectedMessages = BTreeMap<(TenantId, u64), RejectedMessage>;
 
+/// How a shard's coming back stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recovery {
+    UnderWay,
+    Done,
+    Failed,
+}
+
 /// The twins of one shard.
 pub(crate) struct TwinTable {
     pub(crate) map: RwLock<BTreeMap<TwinId, Entry>>,
     folded: AtomicU64,
-    ready: watch::Sender<bool>,
+    recovery: watch::Sender<Recovery>,
     pub(crate) history: FreshHistory,
     /// Rejected messages that are not in the store yet, by seq.
     pub(crate) rejected: RwLock<RejectedMessages>,
@@ -129,7 +137,7 @@ impl TwinTable {
         Arc::new(Self {
             map: RwLock::default(),
             folded: AtomicU64::new(0),
-            ready: watch::Sender::new(false),
+            recovery: watch::Sender::new(Recovery::UnderWay),
             history: FreshHistory::default(),
             rejected: RwLock::default(),
         })
@@ -158,17 +166,26 @@ impl TwinTable {
         self.folded.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_ready(&self) {
-        self.ready.send_replace(true);
+    pub(crate) fn set_recovery(&self, recovery: Recovery) {
+        self.recovery.send_replace(recovery);
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        *self.ready.borrow()
+        *self.recovery.borrow() == Recovery::Done
     }
 
-    pub(crate) async fn wait_ready(&self) {
+    /// Waits until its shard has recovered; an error where it cannot.
+    pub(crate) async fn recovered(&self) -> Result<(), StoreError> {
+        let mut recovery = self.recovery.subscribe();
         // The sender lives as long as the table, so waiting cannot fail.
-        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
+        let _ = recovery
+            .wait_for(|recovery| *recovery != Recovery::UnderWay)
+            .await;
+        if self.is_ready() {
+            Ok(())
+        } else {
+            Err(StoreError::NotRecovered)
+        }
     }
 
     /// Up to `limit` entries of a tenant after `after`, in id order.

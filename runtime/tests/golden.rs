@@ -114,11 +114,7 @@ async fn node(folder: &Path) -> Node {
     let mut settings = NodeSettings::new(folder.to_owned());
     settings.shards = SHARDS;
     let node = Node::start(settings).await.expect("a node");
-    // A shard that cannot be read never recovers: say so instead of waiting for it.
-    while !node.is_ready() {
-        assert!(!node.storage_failed(), "a shard of {folder:?} does not recover");
-        tokio::task::yield_now().await;
-    }
+    node.all_recovered().await.expect("every shard comes back");
     node
 }
 

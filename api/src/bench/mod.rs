@@ -131,7 +131,7 @@ impl Stand {
         let mut settings = NodeSettings::new(folder.path().to_owned());
         change(&mut settings);
         let node = Node::start(settings).await?;
-        node.all_recovered().await;
+        node.all_recovered().await?;
         let keyring = Arc::new(Keyring::open(TenantId::parse("default")?));
         let (shutdown, told) = watch::channel(false);
         let app = Arc::new(App {

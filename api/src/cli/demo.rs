@@ -82,7 +82,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
             say(&format!("{address} is taken; listening on another port"));
         }
         let running = Running::start(config(&http)?, metrics).await?;
-        running.node.all_recovered().await;
+        running.node.all_recovered().await?;
         let plant = Plant::new(args.machines, args.seed);
         let tenant = TenantId::parse("default")?;
         let model = plant.model().context("the demo's plant model")?;

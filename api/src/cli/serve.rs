@@ -27,9 +27,13 @@ pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<()> {
     let metrics = record_metrics()?;
     runtime()?.block_on(async {
         let running = Running::start(config, metrics).await?;
-        running.node.all_recovered().await;
+        let recovered = running.node.all_recovered().await;
         say(&running.greeting());
-        say("ready");
+        match recovered {
+            Ok(()) => say("ready"),
+            // What is whole can still be looked at, and the probes say how it is.
+            Err(problem) => say(&format!("not ready: {problem}")),
+        }
         stop_signal().await?;
         say("stopping");
         running.stop().await;
@@ -124,7 +128,10 @@ impl Running {
             let (ingest, told, node) = (node.ingest().clone(), told.clone(), node.clone());
             brokers.push(tokio::spawn(async move {
                 // Messages are bound by the plant model, so the control shard has to be there first.
-                node.all_recovered().await;
+                if let Err(problem) = node.all_recovered().await {
+                    tracing::error!(%problem, "broker connector does not start");
+                    return;
+                }
                 if let Err(problem) = mqtt::run_broker(settings, ingest, told).await {
                     tracing::error!(%problem, "broker connector cannot run");
                 }

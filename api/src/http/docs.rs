@@ -1,7 +1,7 @@
 //! What needs no credential: health, metrics, the OpenAPI document and a page that shows it, and where things are.
 
 use serde_json::{Map, Value as Json, json};
-use warp::http::{HeaderValue, Method, Response, StatusCode, header};
+use warp::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use super::{
     problem::Reply,
@@ -11,14 +11,14 @@ use super::{
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// Answers what everybody may see; `None` for everything else.
-pub(super) fn open(app: &App, method: &Method, path: &str) -> Option<Reply> {
+pub(super) fn open(app: &App, method: &Method, path: &str, headers: &HeaderMap) -> Option<Reply> {
     if *method != Method::GET && *method != Method::HEAD {
         return None;
     }
     Some(match path {
         "/livez" => routes::json(StatusCode::OK, br#"{"status":"alive"}"#.to_vec()),
         "/readyz" => ready(app),
-        "/metrics" => text("text/plain; version=0.0.4", app.metrics.render()),
+        "/metrics" => text("text/plain; version=0.0.4", metrics(app, headers)),
         "/openapi.json" => routes::json(StatusCode::OK, document().to_string().into_bytes()),
         "/" => page(include_str!("../page/index.html")),
         "/docs" => page(include_str!("../page/docs.html")),
@@ -36,6 +36,23 @@ pub(super) fn open(app: &App, method: &Method, path: &str) -> Option<Reply> {
         ),
         _ => return None,
     })
+}
+
+/// The metrics of the node, and of the tenant whose key was sent; without keys, of all.
+fn metrics(app: &App, headers: &HeaderMap) -> String {
+    let all = app.metrics.render();
+    if app.keyring.is_open() {
+        return all;
+    }
+    let own = routes::principal(&app.keyring, headers)
+        .ok()
+        .map(|principal| format!("tenant=\"{}\"", principal.tenant));
+    let shown = |line: &&str| {
+        line.starts_with('#')
+            || !line.contains("tenant=\"")
+            || own.as_ref().is_some_and(|own| line.contains(own.as_str()))
+    };
+    all.split_inclusive('\n').filter(shown).collect()
 }
 
 fn text(kind: &'static str, body: String) -> Reply {

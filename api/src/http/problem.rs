@@ -108,7 +108,11 @@ impl From<StoreError> for Problem {
             StoreError::Damaged { .. } => "state.damaged",
             _ => "state.unavailable",
         };
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, error.to_string())
+        let status = match &error {
+            StoreError::NotRecovered => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, code, error.to_string())
     }
 }
 

@@ -258,7 +258,7 @@ async fn dispatch<B>(
 where
     B: Buf + Send,
 {
-    if let Some(reply) = docs::open(&app, method, path) {
+    if let Some(reply) = docs::open(&app, method, path, &headers) {
         return Ok(reply);
     }
     let parts: Vec<String> = path

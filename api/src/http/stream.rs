@@ -30,6 +30,8 @@ const SUBSCRIPTIONS_MAX: usize = 64;
 const FRAME_MAX: usize = 64 << 10;
 /// Frames of one subscription that wait for the socket.
 const WAITING: usize = 256;
+/// The status of RFC 6455 for a server that cannot do what was asked.
+const UNABLE: u16 = 1011;
 /// The status of RFC 6455 for a frame that is too large.
 const TOO_LARGE: u16 = 1009;
 /// A client that takes nothing for this long is closed.
@@ -200,7 +202,12 @@ async fn converse(socket: WebSocket, app: Arc<App>, mut principal: Principal) {
     let (mut sink, mut said) = socket.split();
     let (out, mut waiting) = mpsc::channel::<Message>(WAITING);
     let mut open: BTreeMap<String, tokio::task::JoinHandle<()>> = BTreeMap::new();
-    app.node.all_recovered().await;
+    if app.node.all_recovered().await.is_err() {
+        let farewell = Message::close_with(UNABLE, "a shard of this node could not be recovered");
+        // Who does not take it finds out by the end of the connection.
+        let _ = tokio::time::timeout(STALLED, sink.send(farewell)).await;
+        return;
+    }
     let mut sending = tokio::spawn(async move {
         let mut pings = tokio::time::interval(PING);
         loop {

@@ -66,7 +66,7 @@ pub(super) async fn get(call: &Call) -> Result<Reply, Problem> {
             .ok_or_else(|| Problem::not_found(&format!("{id} at {at}")))?;
         return Ok(routes::json(StatusCode::OK, view(&twin, at)));
     }
-    node.recovered(&id).await;
+    node.recovered(&id).await?;
     let known = call.header(header::IF_NONE_MATCH);
     let now = clock::now();
     let found = node.twins().with(&id, |twin| {
@@ -108,7 +108,7 @@ pub(super) async fn list(call: &Call) -> Result<Reply, Problem> {
         cursor: call.query("cursor").map(str::to_owned),
         now: clock::now(),
     };
-    call.app.node.all_recovered().await;
+    call.app.node.all_recovered().await?;
     let page = search(call.app.node.twins(), &query, |twin: &Twin| match &fields {
         None => view(twin, query.now),
         Some(fields) => {
@@ -222,7 +222,7 @@ pub(super) async fn history(call: &Call) -> Result<Reply, Problem> {
 }
 
 async fn exists(call: &Call, id: &TwinId) -> Result<(), Problem> {
-    call.app.node.recovered(id).await;
+    call.app.node.recovered(id).await?;
     match call.app.node.twins().with(id, |_| ())? {
         Some(()) => Ok(()),
         None => Err(Problem::not_found(&id.to_string())),

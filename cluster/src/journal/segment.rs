@@ -151,10 +151,14 @@ pub(super) fn open_all(options: &JournalOptions) -> Result<Vec<Arc<Segment>>, Op
     if numbers.is_empty() {
         return Ok(vec![Segment::create(options, 1, &BTreeMap::new())?]);
     }
-    numbers
-        .into_iter()
-        .map(|number| Segment::open(options, number))
-        .collect()
+    let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(numbers.len());
+    let mut ends = BTreeMap::new();
+    for number in numbers {
+        let segment = Segment::open(options, number, &ends)?;
+        ends.extend(segment.extents());
+        segments.push(segment);
+    }
+    Ok(segments)
 }
 
 impl Segment {
@@ -164,29 +168,24 @@ impl Segment {
         number: u64,
         bases: &BTreeMap<u16, Extent>,
     ) -> Result<Arc<Self>, OpenError> {
-        let damaged = |detail: String| OpenError::Damaged {
-            segment: number,
-            detail,
-        };
-        let (database, bytes) = open_database(options, number)?;
-        let fill = || -> Result<(), redb::Error> {
-            let write = begin(&database)?;
-            {
-                write.open_table(FRAMES)?;
-                let mut table = write.open_table(BASES)?;
-                for (shard, extent) in bases {
-                    table.insert(u32::from(*shard), (extent.last, extent.epoch))?;
-                }
-            }
-            write.commit()?;
-            Ok(())
-        };
-        fill().map_err(|error| damaged(error.to_string()))?;
-        Self::of(number, database, bytes)
+        Self::open(options, number, bases)
     }
 
-    pub(super) fn open(options: &JournalOptions, number: u64) -> Result<Arc<Self>, OpenError> {
+    /// Opens a segment. One whose making was cut off by a crash is made whole: it begins where the shards end.
+    pub(super) fn open(
+        options: &JournalOptions,
+        number: u64,
+        bases: &BTreeMap<u16, Extent>,
+    ) -> Result<Arc<Self>, OpenError> {
         let (database, bytes) = open_database(options, number)?;
+        let whole = has_bases(&database).and_then(|whole| match whole {
+            true => Ok(()),
+            false => fill(&database, bases),
+        });
+        whole.map_err(|error| OpenError::Damaged {
+            segment: number,
+            detail: error.to_string(),
+        })?;
         Self::of(number, database, bytes)
     }
 
@@ -305,6 +304,29 @@ fn open_database(options: &JournalOptions, number: u64) -> Result<(Database, u64
     }
 }
 
+/// Whether a segment's making came to its end.
+fn has_bases(database: &Database) -> Result<bool, redb::Error> {
+    match database.begin_read()?.open_table(BASES) {
+        Ok(_) => Ok(true),
+        Err(TableError::TableDoesNotExist(_)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes the tables of a segment that begins where the shards end.
+fn fill(database: &Database, bases: &BTreeMap<u16, Extent>) -> Result<(), redb::Error> {
+    let write = begin(database)?;
+    {
+        write.open_table(FRAMES)?;
+        let mut table = write.open_table(BASES)?;
+        for (shard, extent) in bases {
+            table.insert(u32::from(*shard), (extent.last, extent.epoch))?;
+        }
+    }
+    write.commit()?;
+    Ok(())
+}
+
 /// Which seqs a file holds of which shard.
 fn survey(database: &Database) -> Result<BTreeMap<u16, Extent>, String> {
     let failed = |error: redb::Error| error.to_string();
@@ -327,8 +349,6 @@ fn survey(database: &Database) -> Result<BTreeMap<u16, Extent>, String> {
                 );
             }
         }
-        // A crash before the first commit leaves an empty file.
-        Err(TableError::TableDoesNotExist(_)) => return Ok(extents),
         Err(error) => return Err(failed(error.into())),
     }
     let frames = read.open_table(FRAMES).map_err(|error| failed(error.into()))?;

@@ -99,14 +99,14 @@ pub struct RejectedItem {
 impl Node {
     /// A twin as it was when everything received until `at` was folded; `None` where it was not known then.
     pub async fn twin_at(&self, id: &TwinId, at: Timestamp) -> Result<Option<Twin>, ReadError> {
-        self.recovered(id).await;
+        self.recovered(id).await?;
         let (inner, id) = (self.inner.clone(), id.clone());
         blocking(move || inner.twin_at(&id, at)).await
     }
 
     /// A twin's journaled events after a seq, at most `limit`.
     pub async fn events(&self, id: &TwinId, after: u64, limit: usize) -> Result<EventsPage, ReadError> {
-        self.recovered(id).await;
+        self.recovered(id).await?;
         let (inner, id) = (self.inner.clone(), id.clone());
         blocking(move || inner.events(&id, after, limit)).await
     }
@@ -120,7 +120,7 @@ impl Node {
         step: Step,
         metric: Option<&str>,
     ) -> Result<Vec<HistoryPoint>, ReadError> {
-        self.recovered(id).await;
+        self.recovered(id).await?;
         let (inner, id, metric) = (self.inner.clone(), id.clone(), metric.map(str::to_owned));
         let wanted = move |name: &str| metric.as_deref().is_none_or(|metric| metric == name);
         blocking(move || match step {
@@ -138,7 +138,7 @@ impl Node {
         limit: usize,
     ) -> Result<(Vec<RejectedItem>, Option<String>), ReadError> {
         let shard = self.inner.router.rejected_shard(tenant);
-        self.inner.twins.tables[usize::from(shard)].wait_ready().await;
+        self.inner.twins.tables[usize::from(shard)].recovered().await?;
         let after = after.and_then(|id| rejected_seq(id, shard)).unwrap_or_default();
         let (inner, tenant) = (self.inner.clone(), tenant.clone());
         blocking(move || {

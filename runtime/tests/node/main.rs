@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
+mod damage;
 mod rejected;
 mod replay;
 
@@ -26,7 +27,7 @@ async fn node(folder: &Path, change: impl FnOnce(&mut NodeSettings)) -> Node {
     settings.shards = 4;
     change(&mut settings);
     let node = Node::start(settings).await.expect("a node");
-    node.all_recovered().await;
+    node.all_recovered().await.expect("recovered");
     node
 }
 
