@@ -237,6 +237,10 @@ struct Client {
     seen: Option<Seen>,
     has: BTreeMap<String, (u64, Value)>,
     token: Option<String>,
+    /// The newest revision it was ever told of each twin.
+    told: BTreeMap<String, u64>,
+    /// The same when it came back: up to there it may be told again what came after its token.
+    told_before: BTreeMap<String, u64>,
     live: bool,
     /// Revisions may be missing until the next snapshot of each twin.
     lost: u64,
@@ -277,6 +281,8 @@ impl Client {
             from,
             walked: Some(0),
             seen: None,
+            told: BTreeMap::new(),
+            told_before: BTreeMap::new(),
             has,
             token: token.map(str::to_owned),
             live: false,
@@ -368,7 +374,11 @@ impl Client {
     fn resumed(mut self, plant: &mut Plant) -> Self {
         self.disconnect(plant);
         match self.token.take() {
-            Some(token) => Self::join(plant, self.spec, Some(&token), self.has),
+            Some(token) => Self {
+                told: self.told.clone(),
+                told_before: self.told,
+                ..Self::join(plant, self.spec, Some(&token), self.has)
+            },
             None => Self::join(plant, self.spec, None, BTreeMap::new()),
         }
     }
@@ -387,8 +397,20 @@ impl Client {
                 "an enter is followed by the snapshot"
             );
         }
+        // Told again after the client came back: it takes what is newer than what it has of the twin.
+        let told_before =
+            self.spec.mode == Mode::Every && self.told_before.get(&twin).is_some_and(|told| rev <= *told);
+        if matches!(frame.kind(), FrameKind::Change | FrameKind::Snapshot) {
+            let told = self.told.entry(twin.clone()).or_default();
+            *told = rev.max(*told);
+        }
+        let newer = match self.has.get(&twin) {
+            Some((held, _)) => rev > *held,
+            None => frame.kind() == FrameKind::Snapshot,
+        };
         match frame.kind() {
             FrameKind::Subscribed => {}
+            FrameKind::Change | FrameKind::Snapshot if told_before && !newer => {}
             FrameKind::Snapshot => {
                 if let Some((had, _)) = self.has.get(&twin) {
                     assert!(rev >= *had, "a snapshot of {twin} went back from {had} to {rev}");

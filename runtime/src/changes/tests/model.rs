@@ -125,3 +125,19 @@ proptest! {
         run(deeds, tight);
     }
 }
+
+/// A client comes back with a token that is older than what it was told: it is told that again, and nothing else.
+#[test]
+fn what_was_told_after_the_token_is_told_again() {
+    let deeds = vec![
+        Deed::Happens(0, Happening::Measures(0)),
+        Deed::Overflow,
+        Deed::Walk(9),
+        Deed::Take(9, 2),
+        Deed::Happens(3, Happening::IsNamed(0)),
+        Deed::Look,
+        Deed::Take(9, 2),
+        Deed::Reconnect(9),
+    ];
+    run(deeds, HubSettings::default());
+}
