@@ -220,32 +220,37 @@ impl Node {
     }
 
     async fn recover_shard(&self, number: u16, snapshots: Arc<Semaphore>) {
-        let inner = &self.inner;
         let table = self.table(number);
+        let recovery = match self.bring_back(number, table.clone(), snapshots).await {
+            Ok(()) => Recovery::Done,
+            Err(problem) => {
+                error!(shard = number, %problem, "shard not recovered; its twins cannot be read");
+                self.inner.health.broken.store(true, Ordering::Release);
+                Recovery::Failed
+            }
+        };
+        table.set_recovery(recovery);
+    }
+
+    /// Recovers a shard and starts its actor.
+    async fn bring_back(
+        &self,
+        number: u16,
+        table: Arc<TwinTable>,
+        snapshots: Arc<Semaphore>,
+    ) -> Result<(), String> {
+        let inner = &self.inner;
         let shared = Shared {
             settings: inner.settings.clone(),
             store: inner.store.clone(),
             hub: inner.hub.clone(),
             plants: inner.plants.clone(),
         };
-        let (journal, recovered_table) = (inner.journal.clone(), table.clone());
-        let recovered =
-            tokio::task::spawn_blocking(move || recover(number, shared, recovered_table, &journal)).await;
-        let core = match recovered {
-            Ok(Ok(core)) => core,
-            Ok(Err(problem)) => {
-                error!(shard = number, %problem, "shard not recovered; its twins cannot be read");
-                inner.health.broken.store(true, Ordering::Release);
-                table.set_recovery(Recovery::Failed);
-                return;
-            }
-            Err(panicked) => {
-                error!(shard = number, %panicked, "recovery of a shard panicked");
-                inner.health.broken.store(true, Ordering::Release);
-                table.set_recovery(Recovery::Failed);
-                return;
-            }
-        };
+        let journal = inner.journal.clone();
+        let recovered = tokio::task::spawn_blocking(move || recover(number, shared, table, &journal)).await;
+        let core = recovered
+            .map_err(|panicked| format!("its recovery panicked: {panicked}"))?
+            .map_err(|problem| problem.to_string())?;
         let arguments = ShardArguments {
             core,
             journal: inner.journal.clone(),
@@ -253,22 +258,16 @@ impl Node {
             snapshots,
             health: inner.health.clone(),
         };
-        match Actor::spawn(None, ShardActor, arguments).await {
-            Ok((actor, task)) => {
-                inner.router.set_actor(number, actor);
-                inner
-                    .actors
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(task);
-                table.set_recovery(Recovery::Done);
-            }
-            Err(problem) => {
-                error!(shard = number, %problem, "shard actor did not start");
-                inner.health.broken.store(true, Ordering::Release);
-                table.set_recovery(Recovery::Failed);
-            }
-        }
+        let (actor, task) = Actor::spawn(None, ShardActor, arguments)
+            .await
+            .map_err(|problem| format!("its actor did not start: {problem}"))?;
+        inner.router.set_actor(number, actor);
+        inner
+            .actors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(task);
+        Ok(())
     }
 
     fn table(&self, number: u16) -> Arc<TwinTable> {

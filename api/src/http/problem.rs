@@ -103,14 +103,11 @@ impl From<ReadError> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        let code = match &error {
-            StoreError::SetAside { .. } => "twin.set_aside",
-            StoreError::Damaged { .. } => "state.damaged",
-            _ => "state.unavailable",
-        };
-        let status = match &error {
-            StoreError::NotRecovered => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        let (status, code) = match &error {
+            StoreError::SetAside { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "twin.set_aside"),
+            StoreError::Damaged { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "state.damaged"),
+            StoreError::NotRecovered => (StatusCode::SERVICE_UNAVAILABLE, "state.unavailable"),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "state.unavailable"),
         };
         Self::new(status, code, error.to_string())
     }

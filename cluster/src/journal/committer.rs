@@ -335,7 +335,7 @@ impl Writer {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        match Segment::create(&self.journal.options, active.number() + 1, &bases) {
+        match Segment::open(&self.journal.options, active.number() + 1, &bases) {
             Ok(segment) => {
                 let mut segments = self
                     .journal

@@ -149,7 +149,7 @@ pub(super) fn open_all(options: &JournalOptions) -> Result<Vec<Arc<Segment>>, Op
         .map_err(|error| OpenError::Io(error.to_string()))?;
     numbers.sort_unstable();
     if numbers.is_empty() {
-        return Ok(vec![Segment::create(options, 1, &BTreeMap::new())?]);
+        numbers.push(1);
     }
     let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(numbers.len());
     let mut ends = BTreeMap::new();
@@ -162,26 +162,16 @@ pub(super) fn open_all(options: &JournalOptions) -> Result<Vec<Arc<Segment>>, Op
 }
 
 impl Segment {
-    /// Makes a segment that begins where the shards end.
-    pub(super) fn create(
-        options: &JournalOptions,
-        number: u64,
-        bases: &BTreeMap<u16, Extent>,
-    ) -> Result<Arc<Self>, OpenError> {
-        Self::open(options, number, bases)
-    }
-
-    /// Opens a segment. One whose making was cut off by a crash is made whole: it begins where the shards end.
+    /// Opens a segment, or makes it: one that is new, or whose making was cut off by a crash, begins where the shards
+    /// end.
     pub(super) fn open(
         options: &JournalOptions,
         number: u64,
         bases: &BTreeMap<u16, Extent>,
     ) -> Result<Arc<Self>, OpenError> {
         let (database, bytes) = open_database(options, number)?;
-        let whole = has_bases(&database).and_then(|whole| match whole {
-            true => Ok(()),
-            false => fill(&database, bases),
-        });
+        let whole =
+            has_bases(&database).and_then(|whole| if whole { Ok(()) } else { fill(&database, bases) });
         whole.map_err(|error| OpenError::Damaged {
             segment: number,
             detail: error.to_string(),
