@@ -3,6 +3,8 @@
 //! Promises: reaches the fold only as a `Configured` event, so that a replay sees the same configuration at the same
 //! position. Knows nothing of YAML or of how a sensor is bound.
 
+use crate::calendar::Calendar;
+
 /// The part of the plant model that one twin folds by. A new one replaces the old one whole.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TwinConfig {
@@ -20,6 +22,17 @@ pub struct TwinConfig {
     pub execution_map: Vec<(Box<str>, Execution)>,
     /// The model no longer holds this twin.
     pub removed: bool,
+    /// When the twin means to work, and how it is counted; `None` where the model says nothing of it.
+    pub operation: Option<Box<Operation>>,
+}
+
+/// When a twin means to work, and how its work is counted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Operation {
+    /// Its shifts; without any, the UTC day is its period.
+    pub calendar: Calendar,
+    /// Milliseconds below which a stop is a micro-stop; `None` takes five minutes.
+    pub micro_stop_ms: Option<i64>,
 }
 
 /// What the model says of one metric.
@@ -111,15 +124,18 @@ impl Execution {
         }
     }
 
-    /// The state of a native word or one of MTConnect's; `None` for a word that neither knows.
+    /// The state of a native word, or one of MTConnect's or PackML's; `None` for a word that neither knows.
     #[must_use]
     pub fn of_word(word: &str) -> Option<Self> {
         Some(match word.to_ascii_lowercase().as_str() {
-            "producing" | "active" | "running" | "executing" => Self::Producing,
-            "setup" | "set_up" | "teardown" => Self::Setup,
-            "idle" | "ready" | "wait" | "starved" | "blocked" | "program_completed" => Self::Idle,
-            "stopped" | "interrupted" | "feed_hold" | "optional_stop" | "program_stopped" => Self::Stopped,
-            "down" | "fault" | "failed" | "error" => Self::Down,
+            "producing" | "active" | "running" | "executing" | "execute" | "completing" => Self::Producing,
+            "setup" | "set_up" | "teardown" | "starting" | "resetting" => Self::Setup,
+            "idle" | "ready" | "wait" | "starved" | "blocked" | "program_completed" | "suspended" | "complete" => {
+                Self::Idle
+            }
+            "stopped" | "interrupted" | "feed_hold" | "optional_stop" | "program_stopped" | "held"
+            | "holding" | "stopping" => Self::Stopped,
+            "down" | "fault" | "failed" | "error" | "aborted" | "aborting" | "clearing" => Self::Down,
             "planned_down" | "maintenance" | "break" | "off" => Self::PlannedDown,
             "unknown" | "unavailable" => Self::Unknown,
             _ => return None,

@@ -3,12 +3,15 @@
 //! Promises: the plant model comes first; a name that says nothing is a gauge without a unit. Names end in their
 //! unit or in `_count`, as the native format spells them.
 
-use crate::config::{MetricConfig, MetricKind, TwinConfig};
+use crate::{
+    config::{MetricConfig, MetricKind, TwinConfig},
+    metric::is_execution,
+};
 
 pub(crate) fn default_kind(name: &str) -> MetricKind {
     match name.rsplit_once('_').map_or("", |(_, end)| end) {
-        "count" | "kwh" | "total" => MetricKind::Counter,
-        _ if matches!(name, "execution" | "state" | "state_change") => MetricKind::State,
+        "count" | "kwh" | "kvarh" | "total" => MetricKind::Counter,
+        _ if name == "state_change" || is_execution(name) => MetricKind::State,
         _ => MetricKind::Gauge,
     }
 }
@@ -17,6 +20,7 @@ pub(crate) fn default_kind(name: &str) -> MetricKind {
 pub(crate) fn default_unit(name: &str) -> &'static str {
     match name.rsplit_once('_').map_or("", |(_, end)| end) {
         "kwh" => "kWh",
+        "kvarh" => "kvarh",
         "kw" => "kW",
         "w" => "W",
         "va" => "VA",

@@ -128,9 +128,12 @@ impl Twin {
                 machine.since?;
                 match name {
                     "execution" => self.execution(now).map(|execution| Field::Text(execution.into())),
-                    "execution_since" => time(self.execution_since(now)),
-                    "time_in_state_today_s" | "time_in_state_total_s" => Some(Field::Composite),
-                    "transitions_today" => Some(Field::Number(f64::from(machine.transitions_today))),
+                    "execution_since" | "since" => time(self.execution_since(now)),
+                    "time_in_state_s" | "time_in_state_today_s" | "time_in_state_total_s" | "downtime"
+                    | "micro_stops" => Some(Field::Composite),
+                    "transitions_today" => Some(Field::Number(f64::from(machine.day.transitions))),
+                    "shift" => Some(machine.shift.as_ref().map_or(Field::Null, |_| Field::Composite)),
+                    "job" => machine.job.as_ref().map(|_| Field::Composite),
                     _ => None,
                 }
             }

@@ -1,16 +1,16 @@
 //! A twin's headline KPIs by their names in the JSON.
 //!
-//! Promises: each is a number or the reason why there is none; as of the newest event, over the UTC day of it where
-//! they are a day's. Shift calendars and the rest of ISO 22400 are not known here.
+//! Promises: each is a number or the reason why there is none; as of the newest event. A machine's are over the shift
+//! that is on, else over the UTC day of the newest event (`machine/figures.rs` has the formulas).
 
 use crate::{
     id::Kind,
-    machine::{Kpi, Machine},
+    machine::Kpi,
     time::Timestamp,
     twin::{Nature, Twin},
 };
 
-const MACHINE: [&str; 11] = [
+const MACHINE: [&str; 23] = [
     "utilization",
     "availability",
     "effectiveness",
@@ -22,6 +22,18 @@ const MACHINE: [&str; 11] = [
     "energy_kwh",
     "energy_kwh_per_good_part",
     "idle_energy_share",
+    "nee",
+    "utilization_efficiency",
+    "allocation_efficiency",
+    "technical_efficiency",
+    "setup_rate",
+    "mtbf_s",
+    "mttr_s",
+    "cycle_time_s",
+    "throughput_per_h",
+    "energy_per_good_part_kwh",
+    "peak_demand_kw",
+    "power_factor",
 ];
 const LOCATION: [&str; 6] = [
     "wip",
@@ -62,7 +74,7 @@ impl Twin {
         Some(match (&self.nature, name) {
             (Nature::Machine(machine), name) => {
                 let ideal_cycle_s = self.config.as_ref().and_then(|config| config.ideal_cycle_s);
-                machine_kpi(machine, name, ideal_cycle_s)?
+                machine.kpi(name, ideal_cycle_s)?
             }
             (Nature::Location(location), "wip") => Ok(location.wip() as f64),
             (Nature::Location(location), "visits") => Ok(location.visits as f64),
@@ -92,26 +104,11 @@ impl Twin {
     /// The UTC day that a day's KPIs are over.
     pub(crate) fn kpi_day(&self) -> Option<Timestamp> {
         match &self.nature {
-            Nature::Machine(machine) => machine.day(),
+            // Where a shift is on, the KPIs are over it (`state.shift`).
+            Nature::Machine(machine) if machine.shift.is_some() => None,
+            Nature::Machine(machine) => machine.day_start(),
             Nature::Location(location) => location.day(),
             Nature::Job(_) => None,
         }
     }
-}
-
-fn machine_kpi(machine: &Machine, name: &str, ideal_cycle_s: Option<f64>) -> Option<Kpi> {
-    Some(match name {
-        "utilization" => machine.utilization(),
-        "availability" => machine.availability(),
-        "effectiveness" => machine.effectiveness(ideal_cycle_s),
-        "quality_ratio" => machine.quality_ratio(),
-        "oee" => machine.oee(ideal_cycle_s),
-        "parts" => machine.produced(),
-        "good_parts" => machine.good_parts(),
-        "scrap_parts" => machine.scrap_parts(),
-        "energy_kwh" => machine.energy(),
-        "energy_kwh_per_good_part" => machine.energy_per_good_part(),
-        "idle_energy_share" => machine.idle_energy_share(),
-        _ => return None,
-    })
 }

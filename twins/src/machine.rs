@@ -1,15 +1,38 @@
-//! What a machine does: its execution state, the time in each state, what it made and used today.
+//! What a machine does: its execution state, and the times and quantities of its day, its shift and its job.
 //!
-//! Promises: time is accounted by the events' own times; time without data beyond staleness counts as unknown.
-//! KPIs after ISO 22400-2: availability = APT/PBT, effectiveness = PRI·PQ/APT, quality ratio = GQ/PQ, OEE = their
-//! product. "Today" is the UTC day of the newest event; shift calendars are not known here.
+//! Promises: time is accounted by the events' own times; time without data beyond staleness counts as unknown. Where
+//! the plant has shifts, what is not work (idle, stopped, down) counts as planned downtime in breaks and between
+//! shifts, while production and setup count as what they are. A period is cut at its edge to the millisecond; a
+//! quantity belongs to the period in which it was read. "Today" is the UTC day of the newest event.
 
-use crate::{config::Execution, time::Timestamp};
+pub(crate) mod energy;
+pub(crate) mod figures;
+pub(crate) mod runs;
+mod said;
+pub(crate) mod stops;
+pub(crate) mod view;
+pub(crate) mod wire;
+
+pub(crate) use self::{
+    figures::{Figures, Kpi, StateTimes},
+    said::Said,
+};
+use self::{
+    energy::{Energy, QUARTER_MS},
+    figures::{Quantity, over},
+    runs::{Done, Run},
+    stops::{Failures, Stop, is_stop},
+};
+use crate::{
+    config::{Execution, Operation},
+    time::Timestamp,
+};
 
 const DAY_MS: i64 = 86_400_000;
-
-/// Milliseconds in each state, by its number less one.
-pub(crate) type StateTimes = [i64; 7];
+/// A stop that was shorter is a micro-stop, where the plant model says nothing.
+const MICRO_STOP_MS: i64 = 5 * 60_000;
+/// After a longer gap only its ends are looked at shift by shift.
+const GAP_MAX_MS: i64 = 3 * DAY_MS;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Machine {
@@ -20,17 +43,25 @@ pub(crate) struct Machine {
     pub(crate) said_at: Option<Timestamp>,
     /// Up to when time is accounted.
     pub(crate) accounted_to: Option<Timestamp>,
-    pub(crate) today: StateTimes,
     pub(crate) total: StateTimes,
-    pub(crate) transitions_today: u32,
-    /// Counters' growth today; `None` where the counter was never received.
-    pub(crate) cycles: Option<f64>,
-    pub(crate) good: Option<f64>,
-    pub(crate) scrap: Option<f64>,
-    pub(crate) energy_kwh: Option<f64>,
-    /// The energy that was used while producing, and while in another state that is known.
-    pub(crate) producing_energy_kwh: f64,
-    pub(crate) idle_energy_kwh: f64,
+    pub(crate) day: Figures,
+    pub(crate) shift: Option<Box<Run>>,
+    pub(crate) job: Option<Box<Run>>,
+    /// Shifts and jobs that are over, the newest last.
+    pub(crate) shifts_done: Vec<Done>,
+    pub(crate) jobs_done: Vec<Done>,
+    pub(crate) energy: Energy,
+    pub(crate) stop: Option<Box<Stop>>,
+    pub(crate) failures: Failures,
+    pub(crate) day_began: Timestamp,
+    /// Work is planned now; always where the plant has no shifts.
+    pub(crate) planned: bool,
+    /// Since when neither day nor shift nor `planned` changed.
+    pub(crate) stretch_since: Timestamp,
+    /// Until when the calendar says the same.
+    pub(crate) stretch_until: Timestamp,
+    /// When something is to be done next: a stretch, a day or a quarter of an hour ends.
+    pub(crate) boundary: Timestamp,
 }
 
 impl Default for Machine {
@@ -40,44 +71,103 @@ impl Default for Machine {
             since: None,
             said_at: None,
             accounted_to: None,
-            today: [0; 7],
             total: [0; 7],
-            transitions_today: 0,
-            cycles: None,
-            good: None,
-            scrap: None,
-            energy_kwh: None,
-            producing_energy_kwh: 0.0,
-            idle_energy_kwh: 0.0,
+            day: Figures::default(),
+            shift: None,
+            job: None,
+            shifts_done: Vec::new(),
+            jobs_done: Vec::new(),
+            energy: Energy::default(),
+            stop: None,
+            failures: Failures::default(),
+            day_began: Timestamp::default(),
+            planned: true,
+            stretch_since: Timestamp::default(),
+            stretch_until: Timestamp::default(),
+            boundary: Timestamp::default(),
         }
     }
 }
 
-/// A KPI, or why there is none.
-pub(crate) type Kpi = Result<f64, &'static str>;
+/// What a machine is accounted by beside what it says.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan<'a> {
+    pub(crate) operation: Option<&'a Operation>,
+    pub(crate) ideal_cycle_s: Option<f64>,
+}
+
+impl Plan<'_> {
+    fn micro_stop_ms(&self) -> i64 {
+        let said = self.operation.and_then(|operation| operation.micro_stop_ms);
+        said.unwrap_or(MICRO_STOP_MS)
+    }
+}
 
 impl Machine {
     /// The day that "today" is.
-    pub(crate) fn day(&self) -> Option<Timestamp> {
+    pub(crate) fn day_start(&self) -> Option<Timestamp> {
         self.accounted_to.map(|to| to.floor_to(DAY_MS))
+    }
+
+    /// The figures that the KPIs are over: of the shift that is on, else of the day.
+    pub(crate) fn figures(&self) -> &Figures {
+        self.shift.as_ref().map_or(&self.day, |shift| &shift.figures)
+    }
+
+    fn figures_mut(&mut self) -> &mut Figures {
+        match &mut self.shift {
+            Some(shift) => &mut shift.figures,
+            None => &mut self.day,
+        }
+    }
+
+    fn each(&mut self, mut call: impl FnMut(&mut Figures)) {
+        call(&mut self.day);
+        for run in [&mut self.shift, &mut self.job].into_iter().flatten() {
+            call(&mut run.figures);
+        }
+    }
+
+    /// The state as it counts: what is not work is planned where no work is planned.
+    fn counted_as(&self, execution: Execution) -> Execution {
+        use Execution::{Down, Idle, PlannedDown, Stopped};
+        match execution {
+            Idle | Stopped | Down if !self.planned => PlannedDown,
+            other => other,
+        }
     }
 
     /// Accounts the time up to `at` to the state that held. Beyond `known_until` nothing is known, and the state is
     /// unknown until it is said again.
-    pub(crate) fn account(&mut self, at: Timestamp, known_until: Timestamp) {
+    pub(crate) fn account(&mut self, at: Timestamp, known_until: Timestamp, plan: Plan<'_>) {
         let Some(mut from) = self.accounted_to else {
             self.accounted_to = Some(at);
+            self.cross(at, plan);
             return;
         };
+        if at < from {
+            return;
+        }
         let unknown_since = known_until.max(from);
-        while from < at {
-            let midnight = from.floor_to(DAY_MS).plus_ms(DAY_MS);
-            let to = at.min(midnight);
+        loop {
+            if from >= self.boundary {
+                self.accounted_to = Some(from);
+                self.cross(from, plan);
+            }
+            if from >= at {
+                break;
+            }
+            if from >= known_until && at.ms_since(from) > GAP_MAX_MS {
+                from = self.skip(from, at, plan);
+                continue;
+            }
+            let to = at.min(self.boundary.max(from.plus_ms(1)));
             let known_ms = to.min(known_until).ms_since(from).max(0);
             self.add(self.execution, known_ms);
             self.add(Execution::Unknown, to.ms_since(from) - known_ms);
-            if to == midnight {
-                self.begin_day();
+            let kwh = self.energy.hold(from, to);
+            if kwh > 0.0 {
+                self.used(kwh, from);
             }
             from = to;
         }
@@ -85,33 +175,120 @@ impl Machine {
         if at > known_until && self.execution != Execution::Unknown {
             self.execution = Execution::Unknown;
             self.since = Some(unknown_since);
+            self.end_stop(plan);
         }
+    }
+
+    /// Most of a long gap at once: the shifts in it that nobody saw are not listed.
+    fn skip(&mut self, from: Timestamp, at: Timestamp, plan: Plan<'_>) -> Timestamp {
+        let to = at.floor_to(DAY_MS).plus_ms(-DAY_MS);
+        let unknown = &mut self.total[Execution::Unknown as usize - 1];
+        *unknown = unknown.saturating_add(to.ms_since(from));
+        self.end_shift(from, plan);
+        self.energy.close_quarter();
+        self.accounted_to = Some(to);
+        self.stretch_until = Timestamp::default();
+        self.boundary = to;
+        to
     }
 
     fn add(&mut self, execution: Execution, ms: i64) {
-        let index = execution as usize - 1;
-        self.today[index] = self.today[index].saturating_add(ms);
-        self.total[index] = self.total[index].saturating_add(ms);
+        if ms <= 0 {
+            return;
+        }
+        let execution = self.counted_as(execution);
+        let total = &mut self.total[execution as usize - 1];
+        *total = total.saturating_add(ms);
+        self.each(|figures| figures.add_time(execution, ms));
+        if let (Some(stop), true) = (&mut self.stop, is_stop(execution)) {
+            stop.add(ms);
+        }
     }
 
-    fn begin_day(&mut self) {
-        self.today = [0; 7];
-        self.transitions_today = 0;
-        for growth in [
-            &mut self.cycles,
-            &mut self.good,
-            &mut self.scrap,
-            &mut self.energy_kwh,
-        ] {
-            *growth = growth.map(|_| 0.0);
+    /// Does what is due at a boundary: ends a quarter of an hour, a shift, a day, in this order.
+    fn cross(&mut self, at: Timestamp, plan: Plan<'_>) {
+        if at.floor_to(QUARTER_MS) == at
+            && let Some(mean_kw) = self.energy.close_quarter()
+        {
+            self.each(|figures| figures.count(Quantity::Peak, mean_kw));
         }
-        (self.producing_energy_kwh, self.idle_energy_kwh) = (0.0, 0.0);
+        if at >= self.stretch_until {
+            self.enter(at, plan);
+        }
+        let day = at.floor_to(DAY_MS);
+        if day > self.day_began {
+            if self.shift.is_none() {
+                self.flush_stop();
+            }
+            self.day = self.day.begun();
+            (self.day_began, self.stretch_since) = (day, at);
+        }
+        let mut boundary = day.plus_ms(DAY_MS).min(self.stretch_until);
+        if self.energy.is_timed() {
+            boundary = boundary.min(at.floor_to(QUARTER_MS).plus_ms(QUARTER_MS));
+        }
+        self.boundary = boundary;
+    }
+
+    /// Looks up what the calendar says from `at` on.
+    fn enter(&mut self, at: Timestamp, plan: Plan<'_>) {
+        let calendar = plan
+            .operation
+            .map(|operation| &operation.calendar)
+            .filter(|calendar| !calendar.shifts.is_empty());
+        let Some(calendar) = calendar else {
+            self.end_shift(at, plan);
+            self.planned = true;
+            self.stretch_until = at.plus_ms(DAY_MS);
+            return;
+        };
+        let stretch = calendar.at(at);
+        let goes_on = match (&self.shift, &stretch.shift) {
+            (Some(run), Some(on)) => {
+                run.began_at == on.began_at && *run.name == *calendar.name(on.index)
+            }
+            (None, None) => true,
+            _ => false,
+        };
+        if !goes_on {
+            self.end_shift(at, plan);
+            self.flush_stop();
+            self.shift = stretch.shift.map(|on| {
+                Box::new(Run {
+                    name: calendar.name(on.index).into(),
+                    began_at: on.began_at,
+                    ends_at: Some(on.ends_at),
+                    figures: self.day.begun(),
+                })
+            });
+        }
+        if !goes_on || self.planned != stretch.planned {
+            self.stretch_since = at;
+        }
+        self.planned = stretch.planned;
+        self.stretch_until = stretch.until;
+    }
+
+    fn end_shift(&mut self, at: Timestamp, plan: Plan<'_>) {
+        if self.shift.is_none() {
+            return;
+        }
+        self.flush_stop();
+        if let Some(shift) = self.shift.take() {
+            let ended_at = shift.ends_at.map_or(at, |ends_at| ends_at.min(at));
+            runs::keep(&mut self.shifts_done, runs::SHIFTS_MAX, &shift, ended_at, plan.ideal_cycle_s);
+        }
+    }
+
+    /// The plant model changed: the calendar is looked up again.
+    pub(crate) fn replan(&mut self) {
+        (self.stretch_until, self.boundary) = (Timestamp::default(), Timestamp::default());
     }
 
     /// A state was said. One that is newer than what was said before but older than the time accounted to (another
-    /// sensor of the machine was faster) takes that time over. What was said before the data had a gap, which it has
-    /// not since `steady_since`, does not hold after it.
-    pub(crate) fn say(&mut self, execution: Execution, at: Timestamp, steady_since: Timestamp) {
+    /// sensor of the machine was faster) takes that time over, as far as day and shift are the same. What was said
+    /// before the data had a gap, which it has not since `steady_since`, does not hold after it.
+    pub(crate) fn say(&mut self, execution: Execution, at: Timestamp, steady_since: Timestamp, plan: Plan<'_>) {
         if at < steady_since || self.said_at.is_some_and(|said_at| at < said_at) {
             return;
         }
@@ -121,271 +298,171 @@ impl Machine {
         }
         // Not more than the state so far has: a machine that fell silent became unknown later than `at`.
         let since = self.since.map_or(at, |since| at.max(since));
-        if let Some(accounted_to) = self.accounted_to {
-            let ms = accounted_to.ms_since(since).max(0);
-            let today_ms = accounted_to
-                .ms_since(since.max(accounted_to.floor_to(DAY_MS)))
-                .max(0);
-            let (from, to) = (self.execution as usize - 1, execution as usize - 1);
-            for (times, ms) in [(&mut self.total, ms), (&mut self.today, today_ms)] {
-                times[from] = times[from].saturating_sub(ms);
-                times[to] = times[to].saturating_add(ms);
+        let moved_ms = self.accounted_to.map_or(0, |accounted_to| {
+            accounted_to.ms_since(since.max(self.stretch_since)).max(0)
+        });
+        let before = self.counted_as(self.execution);
+        if moved_ms > 0 {
+            let after = self.counted_as(execution);
+            let shift = |times: &mut StateTimes| {
+                times[before as usize - 1] = times[before as usize - 1].saturating_sub(moved_ms);
+                times[after as usize - 1] = times[after as usize - 1].saturating_add(moved_ms);
+            };
+            shift(&mut self.total);
+            self.each(|figures| shift(&mut figures.times));
+            if let (Some(stop), true) = (&mut self.stop, is_stop(before)) {
+                stop.add(-moved_ms);
             }
         }
-        self.transitions_today = self
-            .transitions_today
-            .saturating_add(u32::from(self.execution != Execution::Unknown));
+        if is_stop(execution) {
+            let stop = self.stop.get_or_insert_default();
+            stop.worst = stop.worst.max(execution);
+            if is_stop(self.counted_as(execution))
+                && let Some(stop) = &mut self.stop
+            {
+                stop.add(moved_ms);
+            }
+        } else {
+            self.end_stop(plan);
+        }
+        let operating_ms = self.total[Execution::Producing as usize - 1]
+            .saturating_add(self.total[Execution::Setup as usize - 1]);
+        self.failures
+            .say(execution, operating_ms, self.total[Execution::Down as usize - 1]);
+        let entered = u32::from(execution != Execution::Unknown);
+        self.each(|figures| figures.transitions = figures.transitions.saturating_add(entered));
         self.execution = execution;
         self.since = Some(since);
     }
 
-    /// A counter of this name grew; what happened on a day that is over is not today's.
-    pub(crate) fn count(&mut self, name: &str, grown: f64, at: Timestamp) {
-        let is_today = self.day().is_none_or(|day| at >= day);
-        let place = match name {
-            "cycle_count" | "part_count" => &mut self.cycles,
-            "good_count" => &mut self.good,
-            "scrap_count" | "reject_count" => &mut self.scrap,
-            "energy_kwh" => return self.used(grown, at),
-            _ => return,
-        };
-        *place = Some(place.unwrap_or(0.0) + if is_today { grown } else { 0.0 });
-    }
-
-    /// Energy was used, in the state that held until now.
-    pub(crate) fn used(&mut self, kwh: f64, at: Timestamp) {
-        let is_today = self.day().is_none_or(|day| at >= day);
-        let kwh = if is_today { kwh } else { 0.0 };
-        self.energy_kwh = Some(self.energy_kwh.unwrap_or(0.0) + kwh);
-        match self.execution {
-            Execution::Producing => self.producing_energy_kwh += kwh,
-            Execution::Unknown => {}
-            _ => self.idle_energy_kwh += kwh,
+    /// Why it stands still was said; it holds for the whole stop.
+    pub(crate) fn say_reason(&mut self, reason: &str) {
+        if let Some(stop) = &mut self.stop {
+            stop.say(reason);
         }
     }
 
-    fn ms(&self, execution: Execution) -> f64 {
-        self.today[execution as usize - 1] as f64
-    }
-
-    /// Planned busy time so far: all time whose state is known, less planned downtime.
-    fn planned_ms(&self) -> f64 {
-        use Execution::{Down, Idle, Producing, Setup, Stopped};
-        [Producing, Setup, Idle, Stopped, Down]
-            .into_iter()
-            .map(|execution| self.ms(execution))
-            .sum()
-    }
-
-    /// Producing time over all time whose state is known.
-    pub(crate) fn utilization(&self) -> Kpi {
-        let known = self.planned_ms() + self.ms(Execution::PlannedDown);
-        over(
-            self.ms(Execution::Producing),
-            known,
-            "no execution state received today",
-        )
-    }
-
-    pub(crate) fn availability(&self) -> Kpi {
-        over(
-            self.ms(Execution::Producing),
-            self.planned_ms(),
-            "no planned busy time today",
-        )
-    }
-
-    /// Parts produced today: good and scrap where both are counted, else cycles.
-    pub(crate) fn produced(&self) -> Kpi {
-        match (self.good, self.scrap) {
-            (Some(good), Some(scrap)) => Ok(good + scrap),
-            _ => self.cycles.or(self.good).ok_or("no part counter received"),
+    /// What was stood still so far goes to the period that ends.
+    fn flush_stop(&mut self) {
+        if let Some(mut stop) = self.stop.take() {
+            stop.flush(self.figures_mut());
+            self.stop = Some(stop);
         }
     }
 
-    pub(crate) fn effectiveness(&self, ideal_cycle_s: Option<f64>) -> Kpi {
-        let ideal = ideal_cycle_s.ok_or("no ideal_cycle in the plant model")?;
-        over(
-            ideal * self.produced()?,
-            self.ms(Execution::Producing) / 1_000.0,
-            "no production time today",
-        )
+    fn end_stop(&mut self, plan: Plan<'_>) {
+        if let Some(mut stop) = self.stop.take() {
+            stop.flush(self.figures_mut());
+            let micro = stop.total_ms > 0 && stop.total_ms < plan.micro_stop_ms();
+            if micro {
+                self.each(|figures| {
+                    figures.micro_stops = figures.micro_stops.saturating_add(1);
+                    figures.micro_stop_ms = figures.micro_stop_ms.saturating_add(stop.total_ms);
+                });
+            }
+        }
     }
 
-    pub(crate) fn quality_ratio(&self) -> Kpi {
-        let (good, produced) = match (self.good, self.scrap, self.cycles) {
-            (None, None, _) => return Err("neither good_count nor scrap_count received"),
-            (Some(good), Some(scrap), _) => (good, good + scrap),
-            (Some(good), None, Some(cycles)) => (good, cycles),
-            (None, Some(scrap), Some(cycles)) => (cycles - scrap, cycles),
-            (Some(_), None, None) => return Err("neither scrap_count nor cycle_count received"),
-            (None, Some(_), None) => return Err("neither good_count nor cycle_count received"),
+    /// The job on the machine is this one; an empty name means none.
+    pub(crate) fn say_job(&mut self, job: &str, at: Timestamp, plan: Plan<'_>) {
+        if self.job.as_ref().is_some_and(|run| *run.name == *job || at < run.began_at) {
+            return;
+        }
+        if let Some(run) = self.job.take() {
+            runs::keep(&mut self.jobs_done, runs::JOBS_MAX, &run, at, plan.ideal_cycle_s);
+        }
+        if !job.is_empty() {
+            self.job = Some(Box::new(Run {
+                name: job.into(),
+                began_at: at,
+                ends_at: None,
+                figures: self.day.begun(),
+            }));
+        }
+    }
+
+    /// A counter grew; what happened in a period that is over is not this one's.
+    pub(crate) fn count(&mut self, quantity: Quantity, grown: f64, at: Timestamp) {
+        let day_start = self.day_start();
+        let part = |began: Option<Timestamp>| if began.is_none_or(|began| at >= began) { grown } else { 0.0 };
+        self.day.count(quantity, part(day_start));
+        for run in [&mut self.shift, &mut self.job].into_iter().flatten() {
+            run.figures.count(quantity, part(Some(run.began_at)));
+        }
+    }
+
+    /// A register of energy grew since it was read before, at `from`; the state that held is the one at `at`.
+    pub(crate) fn metered(&mut self, grown_kwh: f64, from: Option<Timestamp>, at: Timestamp) {
+        self.energy.begin_register();
+        if let Some(demand) = self.energy.spread(grown_kwh, from, at) {
+            let put = |figures: &mut Figures, began: Timestamp| {
+                if let Some(mean_kw) = demand.since(began) {
+                    figures.count(Quantity::Peak, mean_kw);
+                }
+            };
+            put(&mut self.day, self.day_began);
+            for run in [&mut self.shift, &mut self.job].into_iter().flatten() {
+                put(&mut run.figures, run.began_at);
+            }
+        }
+        self.used(grown_kwh, at);
+    }
+
+    /// The power is `kw` from now on, at most until it is stale.
+    pub(crate) fn powered(&mut self, kw: f64, at: Timestamp, until: Timestamp) {
+        if self.energy.set_power(kw, until) {
+            self.count(Quantity::Energy, 0.0, at);
+            self.boundary = self.boundary.min(at.floor_to(QUARTER_MS).plus_ms(QUARTER_MS));
+        }
+    }
+
+    /// A power factor was read.
+    pub(crate) fn power_factor(&mut self, factor: f64) {
+        self.each(|figures| {
+            figures.power_factor_sum += factor.abs();
+            figures.power_factors = figures.power_factors.saturating_add(1);
+        });
+    }
+
+    fn used(&mut self, kwh: f64, at: Timestamp) {
+        let (execution, day_start) = (self.execution, self.day_start());
+        let part = |began: Option<Timestamp>| if began.is_none_or(|began| at >= began) { kwh } else { 0.0 };
+        self.day.used(execution, part(day_start));
+        for run in [&mut self.shift, &mut self.job].into_iter().flatten() {
+            run.figures.used(execution, part(Some(run.began_at)));
+        }
+    }
+
+    /// A KPI by its name in the JSON.
+    pub(crate) fn kpi(&self, name: &str, ideal_cycle_s: Option<f64>) -> Option<Kpi> {
+        let seconds = |ms: i64| ms as f64 / 1_000.0;
+        Some(match name {
+            "mtbf_s" => over(
+                seconds(self.failures.operating_ms),
+                f64::from(self.failures.count),
+                "no failure yet",
+            ),
+            "mttr_s" => over(
+                seconds(self.failures.repaired_ms),
+                f64::from(self.failures.repairs),
+                "no repair yet",
+            ),
+            other => return self.figures().kpi(other, ideal_cycle_s),
+        })
+    }
+
+    /// What it stood still for in this period, the longest first; the stop that is on is among them.
+    pub(crate) fn downtime(&self) -> Vec<figures::StopTime> {
+        let mut figures = Figures {
+            stops: self.figures().stops.clone(),
+            ..Figures::default()
         };
-        // Counters of two sensors need not be in step: a ratio beyond its bounds would be their skew.
-        over(
-            good.clamp(0.0, produced.max(0.0)),
-            produced,
-            "no part produced today",
-        )
-    }
-
-    pub(crate) fn oee(&self, ideal_cycle_s: Option<f64>) -> Kpi {
-        Ok(self.availability()? * self.effectiveness(ideal_cycle_s)? * self.quality_ratio()?)
-    }
-
-    pub(crate) fn good_parts(&self) -> Kpi {
-        self.good.ok_or("no good_count received")
-    }
-
-    pub(crate) fn scrap_parts(&self) -> Kpi {
-        self.scrap.ok_or("no scrap_count received")
-    }
-
-    pub(crate) fn energy(&self) -> Kpi {
-        self.energy_kwh.ok_or("neither energy_kwh nor power_kw received")
-    }
-
-    pub(crate) fn energy_per_good_part(&self) -> Kpi {
-        over(self.energy()?, self.good_parts()?, "no good part today")
-    }
-
-    pub(crate) fn idle_energy_share(&self) -> Kpi {
-        self.energy()?;
-        let known = self.idle_energy_kwh + self.producing_energy_kwh;
-        over(
-            self.idle_energy_kwh,
-            known,
-            "no energy used today while the execution state was known",
-        )
-    }
-}
-
-fn over(part: f64, whole: f64, otherwise: &'static str) -> Kpi {
-    if whole > 0.0 {
-        Ok(part / whole)
-    } else {
-        Err(otherwise)
+        if let Some(stop) = &self.stop {
+            stop.as_ref().clone().flush(&mut figures);
+        }
+        figures.longest_stops()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(ms: i64) -> Timestamp {
-        Timestamp::from_ms(1_764_115_200_000 + ms)
-    }
-
-    #[test]
-    fn oee_agrees_with_a_worked_shift() {
-        // Shift 480 min, breaks 60, down 47, ideal 1.0 s, 19,271 parts, 423 rejected: 88.81 %, 86.11 %, 97.80 %, 74.79 %
-        // (the OEE example of Vorne's oee.com).
-        let mut machine = Machine {
-            good: Some(18_848.0),
-            scrap: Some(423.0),
-            ..Machine::default()
-        };
-        machine.account(at(0), at(0));
-        for (execution, minutes) in [
-            (Execution::PlannedDown, 60),
-            (Execution::Down, 47),
-            (Execution::Producing, 373),
-        ] {
-            let begin = machine.accounted_to.expect("accounted");
-            machine.say(execution, begin, begin);
-            let end = begin.plus_ms(minutes * 60_000);
-            machine.account(end, end);
-        }
-        let shown = [
-            machine.availability(),
-            machine.effectiveness(Some(1.0)),
-            machine.quality_ratio(),
-            machine.oee(Some(1.0)),
-        ]
-        .map(|kpi| format!("{:.2}", 100.0 * kpi.expect("a value")));
-        assert_eq!(shown, ["88.81", "86.11", "97.80", "74.79"]);
-    }
-
-    #[test]
-    fn time_without_data_counts_as_unknown_and_a_day_begins_at_midnight() {
-        let mut machine = Machine::default();
-        machine.account(at(0), at(0));
-        machine.say(Execution::Producing, at(0), at(0));
-        machine.account(at(100_000), at(60_000));
-        assert_eq!((machine.today[0], machine.today[6]), (60_000, 40_000));
-        machine.account(at(DAY_MS + 5_000), at(DAY_MS + 5_000));
-        assert_eq!(machine.today.iter().sum::<i64>(), 5_000);
-        assert_eq!(machine.total.iter().sum::<i64>(), DAY_MS + 5_000);
-    }
-
-    #[test]
-    fn a_state_said_by_a_slower_sensor_takes_its_time_over() {
-        let mut machine = Machine::default();
-        machine.account(at(0), at(0));
-        machine.say(Execution::Producing, at(0), at(0));
-        machine.account(at(10_000), at(10_000));
-        machine.say(Execution::Idle, at(7_000), at(0));
-        assert_eq!((machine.today[0], machine.today[2]), (7_000, 3_000));
-        assert_eq!(
-            (machine.execution, machine.since),
-            (Execution::Idle, Some(at(7_000)))
-        );
-        // Older than what was said last: too late to say anything.
-        machine.say(Execution::Down, at(5_000), at(0));
-        assert_eq!(machine.execution, Execution::Idle);
-    }
-
-    #[test]
-    fn a_state_said_for_a_time_before_the_silence_takes_no_more_than_there_is() {
-        // The tick came first, then the delayed reading: "unknown" was left with less than no time.
-        let mut machine = Machine::default();
-        machine.account(at(0), at(0));
-        machine.say(Execution::Producing, at(0), at(0));
-        machine.account(at(180_000), at(120_000));
-        machine.say(Execution::Setup, at(60_000), at(0));
-        machine.say(Execution::Idle, at(60_000), at(0));
-        assert_eq!(
-            (machine.total[0], machine.total[2], machine.total[6]),
-            (120_000, 60_000, 0)
-        );
-    }
-
-    #[test]
-    fn kpis_without_their_data_say_what_is_missing() {
-        let mut machine = Machine::default();
-        assert_eq!(machine.oee(Some(1.0)), Err("no planned busy time today"));
-        assert_eq!(
-            machine.quality_ratio(),
-            Err("neither good_count nor scrap_count received")
-        );
-        assert_eq!(machine.energy(), Err("neither energy_kwh nor power_kw received"));
-        machine.count("good_count", 0.0, at(0));
-        assert_eq!(
-            machine.quality_ratio(),
-            Err("neither scrap_count nor cycle_count received")
-        );
-        assert_eq!(
-            machine.effectiveness(None),
-            Err("no ideal_cycle in the plant model")
-        );
-        machine.count("cycle_count", 4.0, at(0));
-        machine.count("good_count", 3.0, at(0));
-        assert_eq!(machine.quality_ratio(), Ok(0.75));
-    }
-
-    #[test]
-    fn energy_is_told_apart_by_the_state_it_was_used_in() {
-        let mut machine = Machine::default();
-        machine.used(1.0, at(0));
-        assert_eq!(
-            machine.idle_energy_share(),
-            Err("no energy used today while the execution state was known")
-        );
-        machine.say(Execution::Producing, at(0), at(0));
-        machine.used(6.0, at(1));
-        machine.say(Execution::Idle, at(1), at(0));
-        machine.used(2.0, at(2));
-        assert_eq!(machine.idle_energy_share(), Ok(0.25));
-        assert_eq!(machine.energy(), Ok(9.0));
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@
 mod take;
 mod words;
 
-pub(crate) use self::words::{execution, is_execution};
+pub(crate) use self::words::{execution, execution_of_number, is_execution};
 use crate::{
     bucket::{Bucket, STEPS, States, Word},
     config::{MetricKind, TwinConfig},
@@ -57,7 +57,7 @@ pub(crate) struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    fn hold_ms(&self) -> i64 {
+    pub(crate) fn hold_ms(&self) -> i64 {
         self.stale_ms.min(HOLD_MAX_MS)
     }
 }
@@ -67,8 +67,10 @@ impl Rules<'_> {
 pub(crate) struct Taken {
     /// What a counter grew by.
     pub(crate) grown: f64,
-    /// The value before, times the milliseconds for which it was held.
-    pub(crate) integral: f64,
+    /// When the value before it was read.
+    pub(crate) since: Option<Timestamp>,
+    /// No newer value is known.
+    pub(crate) newest: bool,
 }
 
 pub(crate) fn number(value: &Value) -> Option<f64> {

@@ -8,6 +8,11 @@ use crate::{
     bucket::{Bucket, StateTime, States, Word},
     config::{MetricConfig, TwinConfig},
     event::Value,
+    machine::{
+        Figures, Machine,
+        figures::StopTime,
+        runs::Done,
+    },
     metric::Metric,
     twin::{Nature, Twin},
 };
@@ -63,14 +68,38 @@ fn config_bytes(config: &TwinConfig) -> usize {
         .execution_map
         .iter()
         .map(|(word, _)| 24 + block(word.len()));
-    block(size_of::<TwinConfig>()) + metrics.sum::<usize>() + words.sum::<usize>()
+    let operation = config.operation.as_deref().map_or(0, |operation| {
+        let shifts = operation.calendar.shifts.iter();
+        let shifts = shifts.map(|shift| {
+            size_of_val(shift) + block(shift.name.len()) + block(size_of_val(&*shift.breaks))
+        });
+        block(size_of_val(operation)) + shifts.sum::<usize>() + block(size_of_val(&*operation.calendar.offsets))
+    });
+    operation + block(size_of::<TwinConfig>()) + metrics.sum::<usize>() + words.sum::<usize>()
+}
+
+fn machine_bytes(machine: &Machine) -> usize {
+    let stops = |figures: &Figures| {
+        let reasons = figures.stops.iter().map(|stop| block(stop.reason.len()));
+        block(figures.stops.capacity() * size_of::<StopTime>()) + reasons.sum::<usize>()
+    };
+    let runs = [&machine.shift, &machine.job].into_iter().flatten();
+    let runs = runs.map(|run| block(size_of_val(&**run)) + block(run.name.len()) + stops(&run.figures));
+    let done = [&machine.shifts_done, &machine.jobs_done].into_iter().map(|done| {
+        let bytes = done.iter().map(|done| block(done.0.len()));
+        block(done.capacity() * size_of::<Done>()) + bytes.sum::<usize>()
+    });
+    let stop = machine.stop.as_deref().map_or(0, |stop| {
+        block(size_of_val(stop)) + stop.reason.as_deref().map_or(0, |reason| block(reason.len()))
+    });
+    block(size_of_val(machine)) + stops(&machine.day) + runs.sum::<usize>() + done.sum::<usize>() + stop
 }
 
 fn nature_bytes(nature: &Nature) -> usize {
     // An entry of a sorted map takes half as much again as its own size, for its nodes are part empty.
     let entry = |name: &str| 36 + block(name.len());
     match nature {
-        Nature::Machine(machine) => block(size_of_val(&**machine)),
+        Nature::Machine(machine) => machine_bytes(machine),
         Nature::Location(location) => {
             let names = location.jobs.keys().chain(location.operators.keys());
             block(size_of_val(&**location)) + names.map(|name| entry(name)).sum::<usize>()

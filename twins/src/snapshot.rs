@@ -12,7 +12,7 @@ use crate::{
     id::TwinId,
     job::{Dwell, Job, Visit},
     location::Location,
-    machine::Machine,
+    machine::wire::{MachineWire, machine_from_wire, machine_to_wire},
     metric::{Metric, Metrics},
     time::Timestamp,
     twin::{Nature, Twin},
@@ -100,36 +100,6 @@ struct StateTimeWire {
     ms: Vec<i32>,
     #[prost(uint32, repeated, tag = "4")]
     entered: Vec<u32>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct MachineWire {
-    #[prost(uint32, tag = "1")]
-    execution: u32,
-    #[prost(sint64, optional, tag = "2")]
-    since_ms: Option<i64>,
-    #[prost(sint64, optional, tag = "3")]
-    accounted_to_ms: Option<i64>,
-    #[prost(sint64, repeated, tag = "4")]
-    today: Vec<i64>,
-    #[prost(sint64, repeated, tag = "5")]
-    total: Vec<i64>,
-    #[prost(uint32, tag = "6")]
-    transitions_today: u32,
-    #[prost(double, optional, tag = "7")]
-    cycles: Option<f64>,
-    #[prost(double, optional, tag = "8")]
-    good: Option<f64>,
-    #[prost(double, optional, tag = "9")]
-    scrap: Option<f64>,
-    #[prost(double, optional, tag = "10")]
-    energy_kwh: Option<f64>,
-    #[prost(double, tag = "11")]
-    idle_energy_kwh: f64,
-    #[prost(double, tag = "12")]
-    producing_energy_kwh: f64,
-    #[prost(sint64, optional, tag = "13")]
-    said_at_ms: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -266,7 +236,7 @@ impl Twin {
         let mut twin = Self::new(id);
         twin.nature = match (&twin.nature, wire.machine, wire.location, wire.job) {
             (Nature::Machine(_), Some(machine), ..) => {
-                Nature::Machine(Box::new(machine_from_wire(&machine)?))
+                Nature::Machine(Box::new(machine_from_wire(machine)?))
             }
             (Nature::Location(_), _, Some(location), _) => {
                 Nature::Location(Box::new(location_from_wire(location)))
@@ -377,47 +347,6 @@ fn state_from_wire(wire: StateTimeWire) -> Result<StateTime, DecodeError> {
         word,
         ms: wire.ms.try_into().map_err(|_| wrong())?,
         entered: wire.entered.try_into().map_err(|_| wrong())?,
-    })
-}
-
-fn machine_to_wire(machine: &Machine) -> MachineWire {
-    MachineWire {
-        execution: machine.execution as u32,
-        since_ms: ms(machine.since),
-        accounted_to_ms: ms(machine.accounted_to),
-        today: machine.today.to_vec(),
-        total: machine.total.to_vec(),
-        transitions_today: machine.transitions_today,
-        cycles: machine.cycles,
-        good: machine.good,
-        scrap: machine.scrap,
-        energy_kwh: machine.energy_kwh,
-        idle_energy_kwh: machine.idle_energy_kwh,
-        producing_energy_kwh: machine.producing_energy_kwh,
-        said_at_ms: ms(machine.said_at),
-    }
-}
-
-fn machine_from_wire(wire: &MachineWire) -> Result<Machine, DecodeError> {
-    let times = |times: &[i64]| {
-        times
-            .try_into()
-            .map_err(|_| undecodable("a wrong number of states"))
-    };
-    Ok(Machine {
-        execution: Execution::from_number(wire.execution).unwrap_or(Execution::Unknown),
-        since: time(wire.since_ms),
-        accounted_to: time(wire.accounted_to_ms),
-        today: times(&wire.today)?,
-        total: times(&wire.total)?,
-        transitions_today: wire.transitions_today,
-        cycles: wire.cycles,
-        good: wire.good,
-        scrap: wire.scrap,
-        energy_kwh: wire.energy_kwh,
-        idle_energy_kwh: wire.idle_energy_kwh,
-        producing_energy_kwh: wire.producing_energy_kwh,
-        said_at: time(wire.said_at_ms),
     })
 }
 

@@ -7,12 +7,12 @@ use crate::{
     attributes::{Attributes, object},
     config::{MetricKind, TwinConfig},
     defaults::{declared_kind, is_needed},
-    event::{Body, Event, Position, Reading, Scan, TwinMessage, Value},
+    event::{Body, Event, Position, Reading, Scan, TwinMessage},
     id::{Kind, TwinId},
     job::{Job, Told},
     location::Location,
-    machine::Machine,
-    metric::{Metrics, Rules, execution, is_execution},
+    machine::{Machine, Plan, Said},
+    metric::{Metrics, Rules},
     rollup::{Level, RollupRow},
     time::Timestamp,
 };
@@ -24,7 +24,6 @@ const MACHINE_STALE_MS: i64 = 2 * 60_000;
 const LOCATION_STALE_MS: i64 = 5 * 60_000;
 /// The plant model may let a twin go stale after a week at most: bounds what a gap leads to.
 const STALE_MAX_MS: i64 = 7 * 86_400_000;
-const MS_PER_HOUR: f64 = 3_600_000.0;
 
 /// How an event was folded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +72,13 @@ pub struct Twin {
     pub(crate) attributes: Option<Box<Attributes>>,
     pub(crate) metrics: Metrics,
     pub(crate) nature: Nature,
+}
+
+fn plan(config: Option<&TwinConfig>) -> Plan<'_> {
+    Plan {
+        operation: config.and_then(|config| config.operation.as_deref()),
+        ideal_cycle_s: config.and_then(|config| config.ideal_cycle_s),
+    }
 }
 
 impl Twin {
@@ -165,6 +171,7 @@ impl Twin {
             known_until: self.known_until(at),
             steady_since: self.steady_since,
         };
+        let plan = plan(self.config.as_deref());
         let is_late = self.metrics.is_late(at);
         let mut machine = if let Nature::Machine(machine) = &mut self.nature {
             Some(machine)
@@ -174,24 +181,19 @@ impl Twin {
         if newest {
             self.metrics.advance(at, &rules, &mut effects.rollups);
             if let Some(machine) = &mut machine {
-                machine.account(at, rules.known_until);
+                machine.account(at, rules.known_until, plan);
             }
             if self.data_at.is_none() || at > rules.known_until {
                 self.steady_since = at;
             }
         }
         let mut corrections = Vec::new();
-        let mut said = None;
+        let mut said = Said::default();
+        let held_until = at.plus_ms(rules.hold_ms());
         for (name, value) in &reading.metrics {
             let taken = self.metrics.take(name, value, at, &rules, &mut corrections);
-            let Some(machine) = &mut machine else { continue };
-            match value {
-                Value::Number(_) if &**name == "power_kw" && self.metrics.get("energy_kwh").is_none() => {
-                    machine.used(taken.integral / MS_PER_HOUR, at);
-                }
-                Value::Number(_) => machine.count(name, taken.grown, at),
-                Value::Text(word) if is_execution(name) => said = Some(execution(word, rules.config)),
-                _ => {}
+            if let Some(machine) = &mut machine {
+                machine.take(name, value, at, &taken, held_until, rules.config, &mut said);
             }
         }
         if newest && at > rules.known_until {
@@ -202,8 +204,8 @@ impl Twin {
                 .filter(|metric| metric.kind == MetricKind::State)
                 .for_each(|metric| metric.hold_until(at, minute, &rules));
         }
-        if let (Some(machine), Some(said)) = (machine, said) {
-            machine.say(said, at, self.steady_since);
+        if let Some(machine) = machine {
+            machine.hear(&said, at, self.steady_since, plan);
         }
         if newest {
             self.data_at = Some(at);
@@ -270,6 +272,9 @@ impl Twin {
             self.metrics.set_kind(index, kind, &mut effects.rollups);
         }
         self.config = Some(Box::new(kept));
+        if let Nature::Machine(machine) = &mut self.nature {
+            machine.replan();
+        }
         Outcome::Applied
     }
 
@@ -280,7 +285,7 @@ impl Twin {
         }
         let known_until = self.known_until(at);
         if let Nature::Machine(machine) = &mut self.nature {
-            machine.account(at, known_until);
+            machine.account(at, known_until, plan(self.config.as_deref()));
         }
         self.stale = true;
         Outcome::Applied

@@ -16,6 +16,7 @@ use crate::{
     event::Value,
     job::Dwell,
     kpis,
+    machine::view::RunView,
     time::Timestamp,
     twin::{Nature, Twin},
 };
@@ -27,6 +28,26 @@ pub struct TwinView<'a> {
 }
 
 impl Twin {
+    /// The shifts of a machine, the one that is on first, then the newest; those of other twins are none.
+    #[must_use]
+    pub fn shifts(&self) -> Vec<RunView> {
+        let ideal_cycle_s = self.config.as_ref().and_then(|config| config.ideal_cycle_s);
+        match &self.nature {
+            Nature::Machine(machine) => machine.shifts(ideal_cycle_s),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The jobs of a machine, as its shifts.
+    #[must_use]
+    pub fn jobs(&self) -> Vec<RunView> {
+        let ideal_cycle_s = self.config.as_ref().and_then(|config| config.ideal_cycle_s);
+        match &self.nature {
+            Nature::Machine(machine) => machine.jobs(ideal_cycle_s),
+            _ => Vec::new(),
+        }
+    }
+
     /// The twin as it is shown at `now`.
     #[must_use]
     pub fn view(&self, now: Timestamp) -> TwinView<'_> {
@@ -104,7 +125,6 @@ enum Part<'a> {
     State,
     Metrics,
     Metric(&'a crate::metric::Metric),
-    Times(&'a crate::machine::StateTimes),
     Path,
     Visit(usize),
     Dwell(&'a [Dwell]),
@@ -162,9 +182,9 @@ impl<'a> Of<'a> {
                 {
                     map.serialize_entry("execution", execution)?;
                     map.serialize_entry("execution_since", &since)?;
-                    map.serialize_entry("time_in_state_today_s", &self.of(Part::Times(&machine.today)))?;
-                    map.serialize_entry("time_in_state_total_s", &self.of(Part::Times(&machine.total)))?;
-                    map.serialize_entry("transitions_today", &machine.transitions_today)?;
+                    map.serialize_entry("since", &since)?;
+                    let ideal_cycle_s = twin.config.as_ref().and_then(|config| config.ideal_cycle_s);
+                    machine.entries(map, ideal_cycle_s)?;
                 }
             }
             Nature::Location(location) => {
@@ -317,15 +337,6 @@ impl Serialize for Of<'_> {
                 }
             }
             Part::Metric(metric) => self.metric(metric, &mut map)?,
-            Part::Times(times) => {
-                for (execution, ms) in Execution::ALL
-                    .into_iter()
-                    .zip(times.iter())
-                    .filter(|(_, ms)| **ms > 0)
-                {
-                    map.serialize_entry(execution.as_str(), &(*ms as f64 / 1_000.0))?;
-                }
-            }
             Part::Visit(index) => {
                 if let Nature::Job(job) = &twin.nature
                     && let Some(visit) = job.visits.get(*index)

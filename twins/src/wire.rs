@@ -7,7 +7,8 @@ use prost::Message;
 use thiserror::Error;
 
 use crate::{
-    config::{Execution, MetricConfig, MetricKind, TwinConfig},
+    calendar::{Calendar, Offset, Shift},
+    config::{Execution, MetricConfig, MetricKind, Operation, TwinConfig},
     event::{AttributesSet, Body, Event, Origin, Reading, Scan, SensorType, TwinMessage, Value},
     id::{Kind, TenantId, TwinId},
     time::Timestamp,
@@ -153,6 +154,33 @@ pub(crate) struct ConfigWire {
     execution_map: Vec<WordWire>,
     #[prost(bool, tag = "7")]
     removed: bool,
+    #[prost(message, optional, tag = "101")]
+    operation: Option<OperationWire>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OperationWire {
+    #[prost(message, repeated, tag = "1")]
+    shifts: Vec<ShiftWire>,
+    #[prost(uint32, repeated, tag = "2")]
+    offsets: Vec<u32>,
+    #[prost(int64, optional, tag = "3")]
+    micro_stop_ms: Option<i64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ShiftWire {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(uint32, tag = "2")]
+    days: u32,
+    #[prost(uint32, tag = "3")]
+    start_min: u32,
+    #[prost(uint32, tag = "4")]
+    end_min: u32,
+    /// From and to of each.
+    #[prost(uint32, repeated, tag = "5")]
+    breaks: Vec<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -434,6 +462,53 @@ pub(crate) fn config_to_wire(config: &TwinConfig) -> ConfigWire {
             })
             .collect(),
         removed: config.removed,
+        operation: config.operation.as_deref().map(operation_to_wire),
+    }
+}
+
+fn operation_to_wire(operation: &Operation) -> OperationWire {
+    let shift = |shift: &Shift| ShiftWire {
+        name: shift.name.to_string(),
+        days: shift.days.into(),
+        start_min: shift.start_min.into(),
+        end_min: shift.end_min.into(),
+        breaks: shift
+            .breaks
+            .iter()
+            .flat_map(|(from, to)| [u32::from(*from), u32::from(*to)])
+            .collect(),
+    };
+    OperationWire {
+        shifts: operation.calendar.shifts.iter().map(shift).collect(),
+        offsets: operation
+            .calendar
+            .offsets
+            .iter()
+            .map(|offset| offset.number())
+            .collect(),
+        micro_stop_ms: operation.micro_stop_ms,
+    }
+}
+
+fn operation_from_wire(wire: OperationWire) -> Operation {
+    let minutes = |minutes: u32| u16::try_from(minutes).unwrap_or(u16::MAX);
+    let shift = |shift: ShiftWire| Shift {
+        name: shift.name.into(),
+        days: u8::try_from(shift.days & 0x7f).unwrap_or(0),
+        start_min: minutes(shift.start_min),
+        end_min: minutes(shift.end_min),
+        breaks: shift
+            .breaks
+            .chunks_exact(2)
+            .map(|pair| (minutes(pair[0]), minutes(pair[1])))
+            .collect(),
+    };
+    Operation {
+        calendar: Calendar {
+            shifts: wire.shifts.into_iter().map(shift).collect(),
+            offsets: wire.offsets.into_iter().map(Offset::from_number).collect(),
+        },
+        micro_stop_ms: wire.micro_stop_ms,
     }
 }
 
@@ -465,5 +540,6 @@ pub(crate) fn config_from_wire(wire: ConfigWire) -> Result<TwinConfig, DecodeErr
         stale_after_ms: wire.stale_after_ms,
         execution_map: wire.execution_map.into_iter().map(word).collect(),
         removed: wire.removed,
+        operation: wire.operation.map(operation_from_wire).map(Box::new),
     })
 }

@@ -82,6 +82,7 @@ fn full_config() -> TwinConfig {
             .map(|execution| (format!("W-{}", execution as u8).into(), execution))
             .collect(),
         removed: true,
+        operation: None,
     }
 }
 
@@ -348,6 +349,8 @@ fn assert_still_shows(found: &Json, wanted: &Json, place: &str) {
                 assert_still_shows(found, wanted, &format!("{place}/{at}"));
             }
         }
+        // The words of a reason may become better, as long as there is one.
+        _ if place.contains("/reasons/") => assert!(found.is_string(), "{place}"),
         _ => assert_eq!(found, wanted, "{place}"),
     }
 }

@@ -202,6 +202,7 @@ fn show_one(twin: &Json) {
             shown(&metric["at"])
         );
     }
+    show_causes(&twin["state"]);
     if let Some(path) = twin["state"]["flow_path"]
         .as_array()
         .filter(|path| !path.is_empty())
@@ -211,6 +212,33 @@ fn show_one(twin: &Json) {
             .map(|visit| format!("{} ({} s)", shown(&visit["location"]), shown(&visit["dwell_s"])))
             .collect();
         println!("  flow path: {}", steps.join(" → "));
+    }
+}
+
+/// Why a machine's figures are what they are: its shift, its time in each state, what it stood still for.
+fn show_causes(state: &Json) {
+    let shift = &state["shift"];
+    if shift.is_object() {
+        let (name, began, ends) = (&shift["name"], &shift["began_at"], &shift["ends_at"]);
+        println!("  shift {}: {} to {}", shown(name), shown(began), shown(ends));
+    }
+    if let Some(times) = state["time_in_state_s"].as_object() {
+        let whole: f64 = times.values().filter_map(Json::as_f64).sum();
+        let mut times: Vec<_> = times.iter().collect();
+        let seconds = |time: &Json| time.as_f64().unwrap_or(0.0);
+        times.sort_by(|one, other| seconds(other.1).total_cmp(&seconds(one.1)));
+        for (name, s) in times {
+            let share = json!(s.as_f64().map(|s| s / whole.max(f64::MIN_POSITIVE)));
+            println!("  time {name}: {} s, {}", shown(s), percent(&share));
+        }
+    }
+    for stop in state["downtime"].as_array().into_iter().flatten() {
+        let (reason, s, count) = (&stop["reason"], &stop["s"], &stop["count"]);
+        println!("  stood for {}: {} s, {} times", shown(reason), shown(s), shown(count));
+    }
+    if state["micro_stops"]["count"].as_u64().is_some_and(|count| count > 0) {
+        let stops = &state["micro_stops"];
+        println!("  micro-stops: {}, {} s", shown(&stops["count"]), shown(&stops["s"]));
     }
 }
 

@@ -164,6 +164,7 @@ fn parameters_of(operation: Operation) -> Vec<Json> {
             query("limit", "Most items, 1 to 1000; 100 if absent"),
         ],
         Operation::ListRejected => list(Vec::new()),
+        Operation::Shifts | Operation::MachineJobs => vec![query("limit", "Most items, 1 to 100; 10 if absent")],
         _ => Vec::new(),
     }
 }
@@ -188,7 +189,12 @@ fn answer_of(operation: Operation) -> &'static str {
         Operation::GetTwin | Operation::SetAttributes => "Twin",
         Operation::Readings | Operation::Scans => "BatchAnswer",
         Operation::History => "History",
-        Operation::ListTwins | Operation::Events | Operation::Ingest | Operation::ListRejected => "List",
+        Operation::ListTwins
+        | Operation::Events
+        | Operation::Ingest
+        | Operation::ListRejected
+        | Operation::Shifts
+        | Operation::MachineJobs => "List",
         _ => "Object",
     }
 }

@@ -10,6 +10,7 @@ use gemba_runtime::{
     keyring::{Keyring, Principal, Role},
     node::Node,
 };
+use gemba_twins::twin::Twin;
 use metrics_exporter_prometheus::PrometheusHandle;
 use percent_encoding::percent_decode_str;
 use warp::{
@@ -88,6 +89,8 @@ pub(super) enum Operation {
     GetTwin,
     SetAttributes,
     History,
+    Shifts,
+    MachineJobs,
     Events,
     GetPlant,
     PutPlant,
@@ -125,7 +128,7 @@ const fn route(
 }
 
 /// All calls that need a credential, but the stream.
-pub(super) static ROUTES: [Route; 13] = [
+pub(super) static ROUTES: [Route; 15] = [
     route(
         Method::GET,
         &["v1", "twins", "{kind}", "{id}"],
@@ -167,6 +170,20 @@ pub(super) static ROUTES: [Route; 13] = [
         Role::Viewer,
         Operation::History,
         "A twin's history as a flat array",
+    ),
+    route(
+        Method::GET,
+        &["v1", "twins", "{kind}", "{id}", "shifts"],
+        Role::Viewer,
+        Operation::Shifts,
+        "The KPIs of a twin's shifts, the one that is on first",
+    ),
+    route(
+        Method::GET,
+        &["v1", "twins", "{kind}", "{id}", "jobs"],
+        Role::Viewer,
+        Operation::MachineJobs,
+        "The KPIs of a machine's jobs, the one that is on it first",
     ),
     route(
         Method::GET,
@@ -319,6 +336,8 @@ where
         Operation::ListTwins => twins::list(&call).await,
         Operation::SetAttributes => twins::set_attributes(&call).await,
         Operation::History => twins::history(&call).await,
+        Operation::Shifts => twins::runs(&call, Twin::shifts).await,
+        Operation::MachineJobs => twins::runs(&call, Twin::jobs).await,
         Operation::Events => twins::events(&call).await,
         Operation::GetPlant => plant::get(&call),
         Operation::PutPlant => plant::put(&call).await,

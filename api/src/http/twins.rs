@@ -6,6 +6,7 @@ use gemba_runtime::{
     node::{HistoryPoint, Step},
 };
 use gemba_twins::{
+    RunView,
     event::{Body, Event, TwinMessage, Value},
     id::{InvalidId, Kind, TwinId},
     rollup::Level,
@@ -219,6 +220,17 @@ pub(super) async fn history(call: &Call) -> Result<Reply, Problem> {
         return Err(Problem::invalid("history.too_long", detail));
     }
     ok(&points.iter().map(point).collect::<Vec<_>>())
+}
+
+/// The shifts or the jobs of a twin; a twin keeps some of each.
+pub(super) async fn runs(call: &Call, of: fn(&Twin) -> Vec<RunView>) -> Result<Reply, Problem> {
+    let id = twin_id(call)?;
+    let limit = call.number("limit", 10, 100)?;
+    call.app.node.recovered(&id).await?;
+    let found = call.app.node.twins().with(&id, of)?;
+    let mut items = found.ok_or_else(|| Problem::not_found(&id.to_string()))?;
+    items.truncate(limit);
+    ok(&json!({"items": items, "cursor": null}))
 }
 
 async fn exists(call: &Call, id: &TwinId) -> Result<(), Problem> {

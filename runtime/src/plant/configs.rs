@@ -6,7 +6,8 @@
 use std::collections::{HashMap, HashSet};
 
 use gemba_twins::{
-    config::{MetricConfig, MetricKind, TwinConfig},
+    calendar::Offset,
+    config::{MetricConfig, MetricKind, Operation, TwinConfig},
     id::Kind,
 };
 use serde_json::{Map, Value};
@@ -14,6 +15,7 @@ use serde_json::{Map, Value};
 use super::{
     Location, LocationType, Machine, PlantModel,
     model::{LOCATION_TYPES, word},
+    shifts::{calendar, offsets},
 };
 
 /// Most locations around a location.
@@ -101,6 +103,7 @@ pub(super) fn all(model: &PlantModel) -> Vec<(Kind, Box<str>, TwinConfig)> {
                 .iter()
                 .map(|(word, meaning)| (word.clone(), *meaning))
                 .collect(),
+            operation: around.operation(model, machine),
             ..TwinConfig::default()
         };
         configs.push((Kind::Machine, machine.id.clone(), config));
@@ -151,6 +154,7 @@ fn machine_attributes(machine: &Machine, around: &Around<'_>) -> Map<String, Val
 struct Around<'m> {
     site: Option<&'m str>,
     locations: HashMap<&'m str, &'m Location>,
+    offsets: Box<[Offset]>,
 }
 
 impl<'m> Around<'m> {
@@ -162,11 +166,28 @@ impl<'m> Around<'m> {
                 .iter()
                 .map(|location| (&*location.id, location))
                 .collect(),
+            offsets: offsets(model.site.as_ref().and_then(|site| site.timezone.as_deref())),
         }
     }
 
     fn parent(&self, location: &'m Location) -> Option<&'m str> {
         location.parent.as_deref().or(self.site)
+    }
+
+    /// When a machine means to work: its own shifts, else those of the nearest location that has some, else the plant's.
+    fn operation(&self, model: &PlantModel, machine: &'m Machine) -> Option<Box<Operation>> {
+        let mut shifts = machine.shifts.as_deref();
+        let mut next = machine.location.as_deref();
+        for _ in 0..=LEVELS_MAX {
+            let location = next.and_then(|id| self.locations.get(id).copied());
+            let (None, Some(location)) = (shifts, location) else { break };
+            (shifts, next) = (location.shifts.as_deref(), location.parent.as_deref());
+        }
+        let operation = Operation {
+            calendar: calendar(shifts.unwrap_or(&model.shifts), &self.offsets),
+            micro_stop_ms: model.micro_stop.map(|span| span.ms()),
+        };
+        (operation != Operation::default()).then(|| Box::new(operation))
     }
 
     /// Puts the ids of a location and those around it under the names of their types, the nearest of a type.
@@ -289,7 +310,7 @@ impl<'m> Declarations<'m> {
 
 /// The kind of a metric of which the model says a unit but no kind: as a twin without a model takes it.
 fn kind_by_name(name: &str, rollover_at: Option<f64>) -> MetricKind {
-    let counts = ["_count", "_kwh", "_total"].iter().any(|end| name.ends_with(end));
+    let counts = ["_count", "_kwh", "_kvarh", "_total"].iter().any(|end| name.ends_with(end));
     match name {
         _ if counts || rollover_at.is_some() => MetricKind::Counter,
         "execution" | "state" | "state_change" => MetricKind::State,

@@ -3,6 +3,9 @@
 //! ```yaml
 //! version: 1                          # of this format; the model itself is versioned by applying it
 //! site: {id: helsinki, name: Helsinki works, timezone: Europe/Helsinki}
+//! micro_stop: 5m                       # a stop that is shorter is a micro-stop
+//! shifts:                             # by the clock on the wall at the site; without any, KPIs are over the UTC day
+//!   - {name: early, days: [mon, tue, wed, thu, fri], start: 06:00, end: 14:00, breaks: [09:00-09:15]}
 //! unknown_sensors: register           # or keep_aside: readings of sensors and scans at places not named here wait
 //! locations:
 //!   - {id: line-1, type: line}        # type: site, area, line or cell; without a parent it stands in the site
@@ -24,7 +27,7 @@
 //!     metrics: {co2: co2_ppm, temperature: {to: temperature_c}, tvoc: {to: voc_index, unit: index}}
 //!     ignore: [rssi_dbm]              # metrics not named pass unchanged
 //! ```
-//! Every list may be left out. `locations` take `metrics` and `attributes` as machines do. A metric's `kind` is
+//! Every list may be left out. `locations` take `metrics`, `attributes` and `shifts` as machines do. A metric's `kind` is
 //! `gauge`, `counter` or `state`; left out, it follows from the name. Durations are a number and `us`, `ms`, `s`, `m`,
 //! `h` or `d`. The site is a location twin of its own. A twin learns where it stands as attributes: `location` and
 //! `parent`, and `cell`, `line`, `area` and `site` of those around it.
@@ -40,6 +43,7 @@ mod fields;
 mod model;
 mod plan;
 mod read;
+mod shifts;
 mod span;
 mod written;
 
@@ -48,6 +52,7 @@ pub use configs::twin_configs;
 pub use model::{
     Feeds, Location, LocationType, Machine, Metric, MetricMapping, PlantModel, Sensor, Site, UnknownSensors,
 };
+pub use shifts::Shift;
 pub use plan::{Plan, PlanItem, plan};
 pub use span::Span;
 pub use written::{PLANT_TEXT_MAX, PlantError, Problem};

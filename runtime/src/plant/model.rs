@@ -17,6 +17,7 @@ use super::{
     Span,
     check::check,
     read::read,
+    shifts::Shift,
     written::{PlantError, Problems, Tree},
 };
 use crate::decode::SENSOR_TYPES;
@@ -64,6 +65,12 @@ pub struct PlantModel {
     version: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) site: Option<Site>,
+    /// The shifts of all machines that have none of their own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) shifts: Vec<Shift>,
+    /// A stop that is shorter is a micro-stop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) micro_stop: Option<Span>,
     #[serde(serialize_with = "as_unknown_sensors", skip_serializing_if = "is_default")]
     pub(super) unknown_sensors: UnknownSensors,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -80,6 +87,8 @@ impl Default for PlantModel {
         Self {
             version: 1,
             site: None,
+            shifts: Vec::new(),
+            micro_stop: None,
             unknown_sensors: UnknownSensors::Register,
             locations: Vec::new(),
             machines: Vec::new(),
@@ -172,6 +181,8 @@ impl Serialize for Ordered<'_> {
                         "id",
                         "name",
                         "site",
+                        "shifts",
+                        "micro_stop",
                         "unknown_sensors",
                         "locations",
                         "machines",
@@ -259,6 +270,9 @@ pub struct Location {
     /// Without data for so long, the twin is stale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_after: Option<Span>,
+    /// Shifts of the machines here, instead of those around it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shifts: Option<Vec<Shift>>,
     /// What is said of its metrics.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<Metric>,
@@ -284,6 +298,9 @@ pub struct Machine {
     /// Without data for so long, the twin is stale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_after: Option<Span>,
+    /// Its own shifts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shifts: Option<Vec<Shift>>,
     /// Words of the machine's control and what they mean.
     #[serde(serialize_with = "as_executions", skip_serializing_if = "BTreeMap::is_empty")]
     pub execution: BTreeMap<Box<str>, Execution>,

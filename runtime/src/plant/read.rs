@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use super::{
     Feeds, Location, Machine, Metric, MetricMapping, PlantModel, Sensor, Site,
     fields::{Fields, WORDS_MAX, shortened},
+    shifts::shifts,
     model::{EXECUTIONS, LOCATION_TYPES, METRIC_KINDS, UNKNOWN_SENSORS},
     written::{Problems, Tree},
 };
@@ -33,6 +34,8 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
     let known = [
         "version",
         "site",
+        "shifts",
+        "micro_stop",
         "unknown_sensors",
         "locations",
         "machines",
@@ -53,6 +56,8 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
         .one_of("unknown_sensors", &UNKNOWN_SENSORS)
         .unwrap_or_default();
     model.site = plant.get("site").and_then(|tree| site(tree, plant.problems));
+    model.shifts = shifts(&mut plant, "shifts").unwrap_or_default();
+    model.micro_stop = plant.span("micro_stop");
     model.locations = plant.list("locations", location);
     model.machines = plant.list("machines", machine);
     model.sensors = plant.list("sensors", sensor);
@@ -91,6 +96,7 @@ fn location(tree: &Tree, path: String, problems: &mut Problems) -> Option<Locati
         "parent",
         "exit",
         "stale_after",
+        "shifts",
         "metrics",
         "attributes",
     ];
@@ -103,6 +109,7 @@ fn location(tree: &Tree, path: String, problems: &mut Problems) -> Option<Locati
         parent: location.optional_id("parent"),
         exit: location.truth("exit"),
         stale_after: location.span("stale_after"),
+        shifts: shifts(&mut location, "shifts"),
         metrics: location.metrics(),
         attributes: location.attributes(),
     };
@@ -116,6 +123,7 @@ fn machine(tree: &Tree, path: String, problems: &mut Problems) -> Option<Machine
         "location",
         "ideal_cycle",
         "stale_after",
+        "shifts",
         "execution",
         "metrics",
         "attributes",
@@ -128,6 +136,7 @@ fn machine(tree: &Tree, path: String, problems: &mut Problems) -> Option<Machine
         location: machine.optional_id("location"),
         ideal_cycle: machine.span("ideal_cycle"),
         stale_after: machine.span("stale_after"),
+        shifts: shifts(&mut machine, "shifts"),
         execution: machine.execution(),
         metrics: machine.metrics(),
         attributes: machine.attributes(),

@@ -79,9 +79,7 @@ impl Metrics {
         let new = number(value).map(|new| new + 0.0); // Minus zero would not survive its way to disk.
         let mut taken = Taken::default();
         if newest {
-            if let (Some(before), true) = (before, at > before_at) {
-                taken.integral = before * at.ms_since(before_at).min(rules.hold_ms()) as f64;
-            }
+            (taken.newest, taken.since) = (true, before.map(|_| before_at));
             match (kind, before, new) {
                 (MetricKind::Counter, Some(before), Some(new)) => {
                     taken.grown = growth(before, new, || rollover_at(rules.config, &metric.name));

@@ -1,7 +1,8 @@
 //! Streams of events to try the fold with: everything that may reach a twin, in order and out of it.
 
 use gemba_twins::{
-    config::{Execution, MetricConfig, MetricKind, TwinConfig},
+    calendar::{Calendar, Offset, Shift},
+    config::{Execution, MetricConfig, MetricKind, Operation, TwinConfig},
     event::{AttributesSet, Body, Event, Reading, Scan, TwinMessage, Value},
     id::Kind,
 };
@@ -55,9 +56,10 @@ fn any_config() -> impl Strategy<Value = TwinConfig> {
         vec(metric, 0..4),
         select(&Execution::ALL[..]),
         any::<bool>(),
+        option::of(any_operation()),
     )
         .prop_map(
-            |(model_version, stale_after_ms, metrics, execution, removed)| TwinConfig {
+            |(model_version, stale_after_ms, metrics, execution, removed, operation)| TwinConfig {
                 model_version,
                 attributes: r#"{"name":"of the model","n":1.25e-7}"#.into(),
                 metrics,
@@ -65,11 +67,39 @@ fn any_config() -> impl Strategy<Value = TwinConfig> {
                 stale_after_ms,
                 execution_map: vec![("W-1".into(), execution)],
                 removed,
+                operation: operation.map(Box::new),
             },
         )
 }
 
-const NAMES: [&str; 8] = [
+/// Shifts of any days and times, in a zone whose clocks change.
+fn any_operation() -> impl Strategy<Value = Operation> {
+    let shift = (0..128_u8, 0..1_440_u16, 1..1_440_u16, 0..1_440_u16).prop_map(|(days, start_min, length, pause)| {
+        Shift {
+            name: format!("from {start_min}").into(),
+            days,
+            start_min,
+            end_min: start_min + length,
+            breaks: [(start_min + pause.min(length), start_min + length)].into(),
+        }
+    });
+    let offsets = [(-1_000_000_000, 120), (9_000_000, 180), (2_000_000_000, -210)];
+    let offsets = offsets.map(|(from, minutes)| Offset::new(at(from), minutes));
+    let micro_stop_ms = option::of(0..1_000_000_i64);
+    (vec(shift, 0..4), micro_stop_ms).prop_map(move |(shifts, micro_stop_ms)| Operation {
+        calendar: Calendar {
+            shifts: shifts.into(),
+            offsets: offsets.into(),
+        },
+        micro_stop_ms,
+    })
+}
+
+const NAMES: [&str; 12] = [
+    "job_id",
+    "downtime_reason",
+    "energy_kvarh",
+    "good_count",
     "execution",
     "state",
     "power_kw",
