@@ -50,7 +50,11 @@ fn a_shift_has_its_kpis_and_their_causes_while_it_is_on_and_after() {
         reading(195, "producing", 200, &json!({"job_id": "4712"})),
         reading(240, "producing", 290, &json!({})),
     ]);
-    let (status, answer) = node.post("/v1/readings", "application/json", readings.to_string().as_bytes());
+    let (status, answer) = node.post(
+        "/v1/readings",
+        "application/json",
+        readings.to_string().as_bytes(),
+    );
     assert_eq!((status, &answer["accepted"]), (200, &json!(7)), "{answer}");
 
     let twin = node.get("/v1/twins/machine/cnc-07");
@@ -63,7 +67,10 @@ fn a_shift_has_its_kpis_and_their_causes_while_it_is_on_and_after() {
         state["time_in_state_s"],
         json!({"producing": 9_900.0, "down": 3_600.0, "planned_down": 900.0})
     );
-    assert_eq!(state["downtime"], json!([{"reason": "tool broken", "s": 3_600.0, "count": 1}]));
+    assert_eq!(
+        state["downtime"],
+        json!([{"reason": "tool broken", "s": 3_600.0, "count": 1}])
+    );
     // 290 parts at 30 s in 165 of 225 planned minutes.
     let kpi = |name: &str| twin["kpis"][name].as_f64().expect(name);
     for (name, wanted) in [
@@ -73,23 +80,42 @@ fn a_shift_has_its_kpis_and_their_causes_while_it_is_on_and_after() {
         ("mttr_s", 3_600.0),
         ("cycle_time_s", 165.0 * 60.0 / 290.0),
     ] {
-        assert!((kpi(name) - wanted).abs() < 1e-9, "{name}: {}, not {wanted}", kpi(name));
+        assert!(
+            (kpi(name) - wanted).abs() < 1e-9,
+            "{name}: {}, not {wanted}",
+            kpi(name)
+        );
     }
-    assert_eq!((&state["job"]["id"], &state["job"]["kpis"]["parts"]), (&json!("4712"), &json!(90.0)));
+    assert_eq!(
+        (&state["job"]["id"], &state["job"]["kpis"]["parts"]),
+        (&json!("4712"), &json!(90.0))
+    );
 
     let printed = Command::new(env!("CARGO_BIN_EXE_gemba"))
-        .args(["get", "machine/cnc-07", "--url", &format!("http://127.0.0.1:{}", node.http)])
+        .args([
+            "get",
+            "machine/cnc-07",
+            "--url",
+            &format!("http://127.0.0.1:{}", node.http),
+        ])
         .output()
         .expect("gemba runs");
     let printed = String::from_utf8(printed.stdout).expect("text");
-    assert!(printed.contains("stood for tool broken: 3600 s, 1 times"), "{printed}");
+    assert!(
+        printed.contains("stood for tool broken: 3600 s, 1 times"),
+        "{printed}"
+    );
 
     // The late shift begins: the early one is over, and keeps what it was.
     let readings = json!([
         reading(480, "producing", 500, &json!({})),
         reading(481, "producing", 502, &json!({})),
     ]);
-    node.post("/v1/readings", "application/json", readings.to_string().as_bytes());
+    node.post(
+        "/v1/readings",
+        "application/json",
+        readings.to_string().as_bytes(),
+    );
     let shifts = node.get("/v1/twins/machine/cnc-07/shifts?limit=5");
     let names: Vec<_> = shifts["items"]
         .as_array()
@@ -99,7 +125,11 @@ fn a_shift_has_its_kpis_and_their_causes_while_it_is_on_and_after() {
         .collect();
     let over = json!("2026-01-15T12:00:00.000Z");
     assert_eq!(names, [(&json!("late"), &Value::Null), (&json!("early"), &over)]);
-    assert_eq!(shifts["items"][1]["kpis"]["parts"], json!(290.0), "what was read at its end is the next one's");
+    assert_eq!(
+        shifts["items"][1]["kpis"]["parts"],
+        json!(290.0),
+        "what was read at its end is the next one's"
+    );
     let jobs = node.get("/v1/twins/machine/cnc-07/jobs");
     assert_eq!(jobs["items"][1]["name"], json!("4711"));
     assert_eq!(jobs["items"][1]["kpis"]["parts"], json!(200.0));

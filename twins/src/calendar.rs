@@ -129,9 +129,8 @@ impl Calendar {
         let mut in_break = false;
         for day in today - 2..=today + 2 {
             let weekday = (day + WEEKDAY_OF_1970).rem_euclid(7);
-            let moment = |minutes: u16| {
-                Timestamp::from_ms(self.utc_ms(day * DAY_MS + i64::from(minutes) * MINUTE_MS))
-            };
+            let moment =
+                |minutes: u16| Timestamp::from_ms(self.utc_ms(day * DAY_MS + i64::from(minutes) * MINUTE_MS));
             for (index, shift) in self.shifts.iter().enumerate() {
                 if shift.days & (1 << weekday) == 0 {
                     continue;
@@ -227,13 +226,43 @@ mod tests {
     fn a_shift_is_on_by_the_clock_on_the_wall_also_over_a_change_of_the_clocks() {
         let calendar = calendar();
         for (time, name, began, ends, hours) in [
-            ("2026-01-15T04:00:00Z", "early", "2026-01-15T04:00:00.000Z", "2026-01-15T12:00:00.000Z", 8),
-            ("2026-07-15T11:00:00Z", "late", "2026-07-15T11:00:00.000Z", "2026-07-15T19:00:00.000Z", 8),
+            (
+                "2026-01-15T04:00:00Z",
+                "early",
+                "2026-01-15T04:00:00.000Z",
+                "2026-01-15T12:00:00.000Z",
+                8,
+            ),
+            (
+                "2026-07-15T11:00:00Z",
+                "late",
+                "2026-07-15T11:00:00.000Z",
+                "2026-07-15T19:00:00.000Z",
+                8,
+            ),
             // The clocks go forward within the night of Saturday to Sunday: an hour is missing.
-            ("2026-03-29T00:59:00Z", "night", "2026-03-28T20:00:00.000Z", "2026-03-29T03:00:00.000Z", 7),
-            ("2026-03-29T02:59:59Z", "night", "2026-03-28T20:00:00.000Z", "2026-03-29T03:00:00.000Z", 7),
+            (
+                "2026-03-29T00:59:00Z",
+                "night",
+                "2026-03-28T20:00:00.000Z",
+                "2026-03-29T03:00:00.000Z",
+                7,
+            ),
+            (
+                "2026-03-29T02:59:59Z",
+                "night",
+                "2026-03-28T20:00:00.000Z",
+                "2026-03-29T03:00:00.000Z",
+                7,
+            ),
             // And back: an hour comes twice.
-            ("2026-10-25T03:59:59Z", "night", "2026-10-24T19:00:00.000Z", "2026-10-25T04:00:00.000Z", 9),
+            (
+                "2026-10-25T03:59:59Z",
+                "night",
+                "2026-10-24T19:00:00.000Z",
+                "2026-10-25T04:00:00.000Z",
+                9,
+            ),
         ] {
             let wanted = (name.to_owned(), began.to_owned(), ends.to_owned());
             assert_eq!(on(&calendar, time), Some(wanted), "{time}");
@@ -255,7 +284,11 @@ mod tests {
             ("2026-03-29T00:10:00Z", false, "2026-03-29T00:30:00.000Z"),
         ] {
             let stretch = calendar.at(at(time));
-            assert_eq!((stretch.planned, stretch.until.to_string()), (planned, until.to_owned()), "{time}");
+            assert_eq!(
+                (stretch.planned, stretch.until.to_string()),
+                (planned, until.to_owned()),
+                "{time}"
+            );
         }
     }
 
@@ -284,7 +317,10 @@ mod tests {
             ("2026-04-04T15:45:00Z", 765),
         ] {
             let offset = Offset::new(at(from), minutes);
-            assert_eq!((offset.from_ms(), offset.ms()), (at(from).ms(), i64::from(minutes) * MINUTE_MS));
+            assert_eq!(
+                (offset.from_ms(), offset.ms()),
+                (at(from).ms(), i64::from(minutes) * MINUTE_MS)
+            );
         }
     }
 }

@@ -33,6 +33,11 @@ pub struct Operation {
     pub calendar: Calendar,
     /// Milliseconds below which a stop is a micro-stop; `None` takes five minutes.
     pub micro_stop_ms: Option<i64>,
+    /// Milliseconds by which a message may come later than newer ones and still be folded in its place; `None` takes
+    /// ten seconds.
+    pub lateness_ms: Option<i64>,
+    /// The locations around it that hear of a machine's figures.
+    pub reports_to: Box<[Box<str>]>,
 }
 
 /// What the model says of one metric.
@@ -130,9 +135,8 @@ impl Execution {
         Some(match word.to_ascii_lowercase().as_str() {
             "producing" | "active" | "running" | "executing" | "execute" | "completing" => Self::Producing,
             "setup" | "set_up" | "teardown" | "starting" | "resetting" => Self::Setup,
-            "idle" | "ready" | "wait" | "starved" | "blocked" | "program_completed" | "suspended" | "complete" => {
-                Self::Idle
-            }
+            "idle" | "ready" | "wait" | "starved" | "blocked" | "program_completed" | "suspended"
+            | "complete" => Self::Idle,
             "stopped" | "interrupted" | "feed_hold" | "optional_stop" | "program_stopped" | "held"
             | "holding" | "stopping" => Self::Stopped,
             "down" | "fault" | "failed" | "error" | "aborted" | "aborting" | "clearing" => Self::Down,

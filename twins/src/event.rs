@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::{config::TwinConfig, id::TwinId, time::Timestamp};
+use crate::{config::TwinConfig, id::TwinId, line::MachineReport, time::Timestamp};
 
 /// A fact about one twin, in the past tense.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,6 +146,8 @@ pub enum TwinMessage {
         /// When it went.
         left_at: Timestamp,
     },
+    /// To the locations around it: what a machine did so far.
+    MachineReported(Box<MachineReport>),
     /// To a location: an earlier `JobLeft` was wrong by this much, because a scan came late.
     JobDwellCorrected {
         /// The job's id.

@@ -83,15 +83,18 @@ impl Twin {
             );
         }
         if name == "day_start" {
-            return self.kpi_day().map(|day| Field::Text(day.to_string().into()));
+            return self
+                .kpi_day(self.machine_now().as_deref())
+                .map(|day| Field::Text(day.to_string().into()));
         }
         if name == "reasons" {
-            let mut kpis = kpis::names(self.id.kind()).iter();
+            let (mut kpis, machine) = (kpis::names(self.id.kind()).iter(), self.machine_now());
             return kpis
-                .any(|name| matches!(self.kpi(name), Some(Err(_))))
+                .any(|name| matches!(self.kpi(name, machine.as_deref()), Some(Err(_))))
                 .then_some(Field::Composite);
         }
-        self.kpi(name).map(|kpi| kpi.map_or(Field::Null, Field::Number))
+        let kpi = self.kpi(name, self.machine_now().as_deref());
+        kpi.map(|kpi| kpi.map_or(Field::Null, Field::Number))
     }
 
     fn metric_field(&self, name: &str, part: &str, now: Timestamp) -> Option<Field<'_>> {
@@ -124,12 +127,18 @@ impl Twin {
             _ => {}
         }
         match &self.nature {
-            Nature::Machine(machine) => {
+            Nature::Machine(_) => {
+                let machine = self.machine_now()?;
                 machine.since?;
                 match name {
-                    "execution" => self.execution(now).map(|execution| Field::Text(execution.into())),
-                    "execution_since" | "since" => time(self.execution_since(now)),
-                    "time_in_state_s" | "time_in_state_today_s" | "time_in_state_total_s" | "downtime"
+                    "execution" => self
+                        .execution(&machine, now)
+                        .map(|execution| Field::Text(execution.into())),
+                    "execution_since" | "since" => time(self.execution_since(&machine, now)),
+                    "time_in_state_s"
+                    | "time_in_state_today_s"
+                    | "time_in_state_total_s"
+                    | "downtime"
                     | "micro_stops" => Some(Field::Composite),
                     "transitions_today" => Some(Field::Number(f64::from(machine.day.transitions))),
                     "shift" => Some(machine.shift.as_ref().map_or(Field::Null, |_| Field::Composite)),
@@ -141,6 +150,9 @@ impl Twin {
                 "air_quality" => self.air(now).map(|air| Field::Text(air.category.into())),
                 "air_quality_reason" => self.air(now).map(|air| Field::Text(air.reason.into())),
                 "jobs" => Some(Field::Composite),
+                "machines" | "time_in_state_s" | "downtime" | "micro_stops" => {
+                    (!location.line.is_empty()).then_some(Field::Composite)
+                }
                 "jobs_unlisted" => (location.unlisted > 0).then_some(Field::Number(location.unlisted as f64)),
                 "operators" => (!location.operators.is_empty()).then_some(Field::Composite),
                 _ => None,

@@ -5,7 +5,7 @@
 
 use crate::{
     id::Kind,
-    machine::Kpi,
+    machine::{Kpi, Machine},
     time::Timestamp,
     twin::{Nature, Twin},
 };
@@ -35,13 +35,32 @@ const MACHINE: [&str; 23] = [
     "peak_demand_kw",
     "power_factor",
 ];
-const LOCATION: [&str; 6] = [
+/// Those after the first six are of the machines that stand there, and absent where none do.
+const LOCATION: [&str; 24] = [
     "wip",
     "visits",
     "left_today",
     "dwell_s_mean",
     "dwell_s_max",
     "dwell_s_last",
+    "utilization",
+    "availability",
+    "effectiveness",
+    "quality_ratio",
+    "oee",
+    "nee",
+    "utilization_efficiency",
+    "allocation_efficiency",
+    "technical_efficiency",
+    "setup_rate",
+    "parts",
+    "good_parts",
+    "scrap_parts",
+    "energy_kwh",
+    "energy_kwh_per_good_part",
+    "energy_per_good_part_kwh",
+    "idle_energy_share",
+    "power_factor",
 ];
 const JOB: [&str; 5] = [
     "elapsed_s",
@@ -61,8 +80,8 @@ pub(crate) fn names(kind: Kind) -> &'static [&'static str] {
 }
 
 impl Twin {
-    /// A numeric KPI by name; `None` where the kind of twin has no such KPI.
-    pub(crate) fn kpi(&self, name: &str) -> Option<Kpi> {
+    /// A numeric KPI by name; `None` where the kind of twin has no such KPI. `now` is the machine as it is shown.
+    pub(crate) fn kpi(&self, name: &str, now: Option<&Machine>) -> Option<Kpi> {
         let seconds = |ms: i64| ms as f64 / 1_000.0;
         let left = |visits: u64, value: f64| {
             if visits > 0 {
@@ -72,7 +91,8 @@ impl Twin {
             }
         };
         Some(match (&self.nature, name) {
-            (Nature::Machine(machine), name) => {
+            (Nature::Machine(sealed), name) => {
+                let machine = now.unwrap_or(sealed);
                 let ideal_cycle_s = self.config.as_ref().and_then(|config| config.ideal_cycle_s);
                 machine.kpi(name, ideal_cycle_s)?
             }
@@ -97,16 +117,19 @@ impl Twin {
             (Nature::Job(job), "locations") => Ok(job.locations() as f64),
             (Nature::Job(job), "rework_visits") => Ok(job.rework_visits() as f64),
             (Nature::Job(job), "scans") => Ok(job.scans as f64),
+            (Nature::Location(location), name) => return location.line.kpi(name),
             _ => return None,
         })
     }
 
     /// The UTC day that a day's KPIs are over.
-    pub(crate) fn kpi_day(&self) -> Option<Timestamp> {
+    pub(crate) fn kpi_day(&self, now: Option<&Machine>) -> Option<Timestamp> {
         match &self.nature {
             // Where a shift is on, the KPIs are over it (`state.shift`).
-            Nature::Machine(machine) if machine.shift.is_some() => None,
-            Nature::Machine(machine) => machine.day_start(),
+            Nature::Machine(sealed) => {
+                let machine = now.unwrap_or(sealed);
+                machine.day_start().filter(|_| machine.shift.is_none())
+            }
             Nature::Location(location) => location.day(),
             Nature::Job(_) => None,
         }

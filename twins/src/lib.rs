@@ -19,13 +19,18 @@ mod defaults;
 mod field;
 mod job;
 mod kpis;
+mod line;
 mod location;
 mod machine;
 mod metric;
+mod operation;
+mod pending;
+mod sealing;
 mod size;
 mod snapshot;
 mod view;
 
 pub use field::Field;
+pub use line::MachineReport;
 pub use machine::view::RunView;
 pub use view::TwinView;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{event::TwinMessage, time::Timestamp};
+use crate::{event::TwinMessage, line::Line, time::Timestamp};
 
 /// Most jobs listed by name; more are counted.
 const JOBS_MAX: usize = 10_000;
@@ -29,6 +29,8 @@ pub(crate) struct Location {
     /// Visits that ended on the day of `last_left`.
     pub(crate) left_today: u64,
     pub(crate) operators: BTreeMap<Box<str>, Timestamp>,
+    /// The machines that stand here.
+    pub(crate) line: Line,
 }
 
 impl Location {
@@ -58,6 +60,7 @@ impl Location {
                 }
                 self.count_visit(left_at.ms_since(*entered_at).max(0), *left_at);
             }
+            TwinMessage::MachineReported(report) => self.line.hear(report),
             TwinMessage::JobDwellCorrected { by_ms, .. } => {
                 self.dwell_ms_sum = self.dwell_ms_sum.saturating_add(*by_ms);
             }

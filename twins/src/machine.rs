@@ -7,30 +7,35 @@
 
 pub(crate) mod energy;
 pub(crate) mod figures;
+mod periods;
 pub(crate) mod runs;
 mod said;
 pub(crate) mod stops;
 pub(crate) mod view;
 pub(crate) mod wire;
 
-pub(crate) use self::{
-    figures::{Figures, Kpi, StateTimes},
-    said::Said,
-};
 use self::{
     energy::{Energy, QUARTER_MS},
     figures::{Quantity, over},
     runs::{Done, Run},
     stops::{Failures, Stop, is_stop},
 };
+pub(crate) use self::{
+    figures::{Figures, Kpi, StateTimes},
+    said::Said,
+};
 use crate::{
     config::{Execution, Operation},
+    line::MachineReport,
     time::Timestamp,
 };
 
 const DAY_MS: i64 = 86_400_000;
 /// A stop that was shorter is a micro-stop, where the plant model says nothing.
 const MICRO_STOP_MS: i64 = 5 * 60_000;
+/// How often the locations around a machine are told of it, and how soon of a new state.
+const REPORT_MS: i64 = 60_000;
+const REPORT_LEAST_MS: i64 = 5_000;
 /// After a longer gap only its ends are looked at shift by shift.
 const GAP_MAX_MS: i64 = 3 * DAY_MS;
 
@@ -51,6 +56,11 @@ pub(crate) struct Machine {
     pub(crate) shifts_done: Vec<Done>,
     pub(crate) jobs_done: Vec<Done>,
     pub(crate) energy: Energy,
+    /// Shifts that ended in this fold and are not told yet.
+    pub(crate) untold: Vec<Run>,
+    /// When the locations around it were last told of it, and what it did.
+    pub(crate) told_at: Timestamp,
+    pub(crate) told: Execution,
     pub(crate) stop: Option<Box<Stop>>,
     pub(crate) failures: Failures,
     pub(crate) day_began: Timestamp,
@@ -78,6 +88,9 @@ impl Default for Machine {
             shifts_done: Vec::new(),
             jobs_done: Vec::new(),
             energy: Energy::default(),
+            untold: Vec::new(),
+            told_at: Timestamp::default(),
+            told: Execution::Unknown,
             stop: None,
             failures: Failures::default(),
             day_began: Timestamp::default(),
@@ -179,19 +192,6 @@ impl Machine {
         }
     }
 
-    /// Most of a long gap at once: the shifts in it that nobody saw are not listed.
-    fn skip(&mut self, from: Timestamp, at: Timestamp, plan: Plan<'_>) -> Timestamp {
-        let to = at.floor_to(DAY_MS).plus_ms(-DAY_MS);
-        let unknown = &mut self.total[Execution::Unknown as usize - 1];
-        *unknown = unknown.saturating_add(to.ms_since(from));
-        self.end_shift(from, plan);
-        self.energy.close_quarter();
-        self.accounted_to = Some(to);
-        self.stretch_until = Timestamp::default();
-        self.boundary = to;
-        to
-    }
-
     fn add(&mut self, execution: Execution, ms: i64) {
         if ms <= 0 {
             return;
@@ -205,90 +205,16 @@ impl Machine {
         }
     }
 
-    /// Does what is due at a boundary: ends a quarter of an hour, a shift, a day, in this order.
-    fn cross(&mut self, at: Timestamp, plan: Plan<'_>) {
-        if at.floor_to(QUARTER_MS) == at
-            && let Some(mean_kw) = self.energy.close_quarter()
-        {
-            self.each(|figures| figures.count(Quantity::Peak, mean_kw));
-        }
-        if at >= self.stretch_until {
-            self.enter(at, plan);
-        }
-        let day = at.floor_to(DAY_MS);
-        if day > self.day_began {
-            if self.shift.is_none() {
-                self.flush_stop();
-            }
-            self.day = self.day.begun();
-            (self.day_began, self.stretch_since) = (day, at);
-        }
-        let mut boundary = day.plus_ms(DAY_MS).min(self.stretch_until);
-        if self.energy.is_timed() {
-            boundary = boundary.min(at.floor_to(QUARTER_MS).plus_ms(QUARTER_MS));
-        }
-        self.boundary = boundary;
-    }
-
-    /// Looks up what the calendar says from `at` on.
-    fn enter(&mut self, at: Timestamp, plan: Plan<'_>) {
-        let calendar = plan
-            .operation
-            .map(|operation| &operation.calendar)
-            .filter(|calendar| !calendar.shifts.is_empty());
-        let Some(calendar) = calendar else {
-            self.end_shift(at, plan);
-            self.planned = true;
-            self.stretch_until = at.plus_ms(DAY_MS);
-            return;
-        };
-        let stretch = calendar.at(at);
-        let goes_on = match (&self.shift, &stretch.shift) {
-            (Some(run), Some(on)) => {
-                run.began_at == on.began_at && *run.name == *calendar.name(on.index)
-            }
-            (None, None) => true,
-            _ => false,
-        };
-        if !goes_on {
-            self.end_shift(at, plan);
-            self.flush_stop();
-            self.shift = stretch.shift.map(|on| {
-                Box::new(Run {
-                    name: calendar.name(on.index).into(),
-                    began_at: on.began_at,
-                    ends_at: Some(on.ends_at),
-                    figures: self.day.begun(),
-                })
-            });
-        }
-        if !goes_on || self.planned != stretch.planned {
-            self.stretch_since = at;
-        }
-        self.planned = stretch.planned;
-        self.stretch_until = stretch.until;
-    }
-
-    fn end_shift(&mut self, at: Timestamp, plan: Plan<'_>) {
-        if self.shift.is_none() {
-            return;
-        }
-        self.flush_stop();
-        if let Some(shift) = self.shift.take() {
-            let ended_at = shift.ends_at.map_or(at, |ends_at| ends_at.min(at));
-            runs::keep(&mut self.shifts_done, runs::SHIFTS_MAX, &shift, ended_at, plan.ideal_cycle_s);
-        }
-    }
-
-    /// The plant model changed: the calendar is looked up again.
-    pub(crate) fn replan(&mut self) {
-        (self.stretch_until, self.boundary) = (Timestamp::default(), Timestamp::default());
-    }
-
     /// A state was said. One that is newer than what was said before but older than the time accounted to (another
     /// sensor of the machine was faster) takes that time over, as far as day and shift are the same. What was said
     /// before the data had a gap, which it has not since `steady_since`, does not hold after it.
-    pub(crate) fn say(&mut self, execution: Execution, at: Timestamp, steady_since: Timestamp, plan: Plan<'_>) {
+    pub(crate) fn say(
+        &mut self,
+        execution: Execution,
+        at: Timestamp,
+        steady_since: Timestamp,
+        plan: Plan<'_>,
+    ) {
         if at < steady_since || self.said_at.is_some_and(|said_at| at < said_at) {
             return;
         }
@@ -365,11 +291,19 @@ impl Machine {
 
     /// The job on the machine is this one; an empty name means none.
     pub(crate) fn say_job(&mut self, job: &str, at: Timestamp, plan: Plan<'_>) {
-        if self.job.as_ref().is_some_and(|run| *run.name == *job || at < run.began_at) {
+        if self
+            .job
+            .as_ref()
+            .is_some_and(|run| *run.name == *job || at < run.began_at)
+        {
             return;
         }
         if let Some(run) = self.job.take() {
-            runs::keep(&mut self.jobs_done, runs::JOBS_MAX, &run, at, plan.ideal_cycle_s);
+            runs::keep(
+                &mut self.jobs_done,
+                runs::JOBS_MAX,
+                &run.over(at, plan.ideal_cycle_s),
+            );
         }
         if !job.is_empty() {
             self.job = Some(Box::new(Run {
@@ -384,7 +318,13 @@ impl Machine {
     /// A counter grew; what happened in a period that is over is not this one's.
     pub(crate) fn count(&mut self, quantity: Quantity, grown: f64, at: Timestamp) {
         let day_start = self.day_start();
-        let part = |began: Option<Timestamp>| if began.is_none_or(|began| at >= began) { grown } else { 0.0 };
+        let part = |began: Option<Timestamp>| {
+            if began.is_none_or(|began| at >= began) {
+                grown
+            } else {
+                0.0
+            }
+        };
         self.day.count(quantity, part(day_start));
         for run in [&mut self.shift, &mut self.job].into_iter().flatten() {
             run.figures.count(quantity, part(Some(run.began_at)));
@@ -426,7 +366,13 @@ impl Machine {
 
     fn used(&mut self, kwh: f64, at: Timestamp) {
         let (execution, day_start) = (self.execution, self.day_start());
-        let part = |began: Option<Timestamp>| if began.is_none_or(|began| at >= began) { kwh } else { 0.0 };
+        let part = |began: Option<Timestamp>| {
+            if began.is_none_or(|began| at >= began) {
+                kwh
+            } else {
+                0.0
+            }
+        };
         self.day.used(execution, part(day_start));
         for run in [&mut self.shift, &mut self.job].into_iter().flatten() {
             run.figures.used(execution, part(Some(run.began_at)));
@@ -449,6 +395,46 @@ impl Machine {
             ),
             other => return self.figures().kpi(other, ideal_cycle_s),
         })
+    }
+
+    /// What the locations around it are to be told: once a minute, when its state changed, and when a shift is over.
+    pub(crate) fn reports(&mut self, id: &str, plan: Plan<'_>) -> Vec<MachineReport> {
+        let Some(at) = self.accounted_to else {
+            return Vec::new();
+        };
+        let minute = at.floor_to(REPORT_MS) > self.told_at.floor_to(REPORT_MS);
+        let changed = self.execution != self.told && at.ms_since(self.told_at) >= REPORT_LEAST_MS;
+        let over = std::mem::take(&mut self.untold);
+        if !minute && !changed && over.is_empty() {
+            return Vec::new();
+        }
+        (self.told_at, self.told) = (at, self.execution);
+        let mut figures = self.figures().clone();
+        if let Some(stop) = &self.stop {
+            stop.as_ref().clone().flush(&mut figures);
+        }
+        let day_end = self.day_began.plus_ms(DAY_MS);
+        let report = MachineReport {
+            machine: id.into(),
+            at,
+            execution: self.execution,
+            ends_at: self
+                .shift
+                .as_ref()
+                .and_then(|shift| shift.ends_at)
+                .unwrap_or(day_end),
+            figures: figures.with_ideal(plan.ideal_cycle_s),
+            over: None,
+            left: false,
+        };
+        if over.is_empty() {
+            return vec![report];
+        }
+        let with = |over: Run| MachineReport {
+            over: Some(Box::new(over)),
+            ..report.clone()
+        };
+        over.into_iter().map(with).collect()
     }
 
     /// What it stood still for in this period, the longest first; the stop that is on is among them.

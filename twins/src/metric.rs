@@ -1,7 +1,8 @@
 //! The metrics of a twin: the newest value of each, and what is not yet handed out of its history.
 //!
 //! Promises: what happened is handed out once, as rows of closed buckets. Only the open minute is touched per value
-//! (`take.rs`); wider buckets grow when it closes. Bounded: 256 metrics.
+//! (`take.rs`); wider buckets grow when it closes. Bounded: 256 metrics. The newest value is known as soon as it is
+//! seen; what is folded of it waits for the lateness window (`pending.rs`).
 
 mod take;
 mod words;
@@ -10,7 +11,9 @@ pub(crate) use self::words::{execution, execution_of_number, is_execution};
 use crate::{
     bucket::{Bucket, STEPS, States, Word},
     config::{MetricKind, TwinConfig},
+    defaults::rollover_at,
     event::Value,
+    pending::Seen,
     rollup::{Level, RollupRow, Stats},
     time::Timestamp,
 };
@@ -25,8 +28,11 @@ const MINUTE_MS: i64 = 60_000;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Metric {
     pub(crate) name: Box<str>,
+    /// The newest value, also where it still waits to be folded.
     pub(crate) value: Value,
     pub(crate) at: Timestamp,
+    /// The newest value that is folded, and its time: what history goes on from.
+    pub(crate) sealed: Option<(Value, Timestamp)>,
     pub(crate) kind: MetricKind,
     /// The open minute of a numeric metric.
     pub(crate) open: Bucket,
@@ -71,6 +77,33 @@ pub(crate) struct Taken {
     pub(crate) since: Option<Timestamp>,
     /// No newer value is known.
     pub(crate) newest: bool,
+}
+
+impl Taken {
+    /// What a value after `before` leads to, where none is newer.
+    pub(crate) fn of(
+        metric: &Metric,
+        before: Option<(Seen<'_>, Timestamp)>,
+        seen: Seen<'_>,
+        at: Timestamp,
+        config: Option<&TwinConfig>,
+    ) -> Self {
+        if before.is_some_and(|(_, before_at)| at < before_at) {
+            return Self::default();
+        }
+        let numbers = before.and_then(|(before, _)| before.number()).zip(seen.number());
+        let grown = match (metric.kind, numbers) {
+            (MetricKind::Counter, Some((before, new))) => {
+                take::growth(before, new, || rollover_at(config, &metric.name))
+            }
+            _ => 0.0,
+        };
+        Self {
+            grown,
+            since: numbers.and(before).map(|(_, before_at)| before_at),
+            newest: true,
+        }
+    }
 }
 
 pub(crate) fn number(value: &Value) -> Option<f64> {
@@ -182,33 +215,34 @@ impl Metric {
     /// The previous value holds until `until`, from the start of the minute on: a gauge's until it is stale itself, a
     /// word as long as the twin sends anything.
     pub(crate) fn hold_until(&mut self, until: Timestamp, minute: Timestamp, rules: &Rules<'_>) {
-        let from = self.at.max(minute);
+        let Some((value, at)) = &self.sealed else { return };
+        let (at, from) = (*at, (*at).max(minute));
         match self.kind {
             MetricKind::Counter => {}
             MetricKind::Gauge => {
-                let ms = until.min(self.at.plus_ms(rules.hold_ms())).ms_since(from);
-                if let (Some(value), true) = (number(&self.value), ms > 0) {
+                let ms = until.min(at.plus_ms(rules.hold_ms())).ms_since(from);
+                if let (Some(value), true) = (number(value), ms > 0) {
                     self.open.hold(value, ms);
                 }
             }
             MetricKind::State => {
                 // What was said before a gap in the data does not hold after it.
                 let ms = until.min(rules.known_until).ms_since(from);
-                if ms > 0 && self.at >= rules.steady_since {
-                    let word = self.word(rules.config);
+                if ms > 0 && at >= rules.steady_since {
+                    let word = self.word(Seen::of(value), rules.config);
                     self.states.get_or_insert_default().add(0, &word, ms, 0);
                 }
             }
         }
     }
 
-    /// The word it holds, as history names it.
-    fn word(&self, config: Option<&TwinConfig>) -> Word {
-        match &self.value {
-            Value::Text(word) if is_execution(&self.name) => Word::Execution(execution(word, config)),
-            Value::Text(word) => Word::Text(word.clone()),
-            Value::Number(number) => Word::Text(number.to_string().into()),
-            Value::Bool(yes) => Word::Text(yes.to_string().into()),
+    /// A word of it, as history names it.
+    fn word(&self, seen: Seen<'_>, config: Option<&TwinConfig>) -> Word {
+        match seen {
+            Seen::Text(word) if is_execution(&self.name) => Word::Execution(execution(word, config)),
+            Seen::Text(word) => Word::Text(word.into()),
+            Seen::Number(number) => Word::Text(number.to_string().into()),
+            Seen::Bool(yes) => Word::Text(yes.to_string().into()),
         }
     }
 

@@ -5,6 +5,7 @@
 //! the oldest are folded early. Sixteen bytes a value.
 
 use crate::{
+    attributes::block,
     event::Value,
     time::Timestamp,
     wire::{DecodeError, undecodable},
@@ -145,7 +146,10 @@ impl Pending {
         if at < self.base {
             let by_ms = self.base.ms_since(at);
             let last_ms = self.kept.last().map_or(0, |kept| i64::from(kept.after_ms));
-            let Some(by) = u32::try_from(by_ms).ok().filter(|_| last_ms + by_ms < SPAN_MAX_MS) else {
+            let Some(by) = u32::try_from(by_ms)
+                .ok()
+                .filter(|_| last_ms + by_ms < SPAN_MAX_MS)
+            else {
                 return false;
             };
             self.kept.iter_mut().for_each(|kept| kept.after_ms += by);
@@ -183,9 +187,7 @@ impl Pending {
 
     fn is_before(&self, one: &Kept, other: &Kept) -> bool {
         let order = (one.after_ms, one.metric).cmp(&(other.after_ms, other.metric));
-        order
-            .then_with(|| self.seen(one).order(self.seen(other)))
-            .is_lt()
+        order.then_with(|| self.seen(one).order(self.seen(other))).is_lt()
     }
 
     fn word(&mut self, word: &str) -> u64 {
@@ -206,7 +208,9 @@ impl Pending {
         let mut words: Vec<Box<str>> = Vec::with_capacity(self.words.len());
         for kept in self.kept.iter_mut().filter(|kept| kept.form == Form::Word) {
             let place = usize::try_from(kept.bits).unwrap_or(usize::MAX);
-            let Some(word) = self.words.get(place) else { continue };
+            let Some(word) = self.words.get(place) else {
+                continue;
+            };
             let place = words.iter().position(|known| known == word);
             kept.bits = place.unwrap_or_else(|| {
                 words.push(word.clone());
@@ -235,10 +239,11 @@ impl Pending {
         self.kept.drain(..number);
     }
 
-    pub(crate) fn heap(&self) -> (usize, impl Iterator<Item = usize>) {
-        let tables = self.kept.capacity() * size_of::<Kept>();
-        let lengths = self.words.iter().map(|word| word.len());
-        (tables, [self.words.capacity() * size_of::<Box<str>>()].into_iter().chain(lengths))
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let words = self.words.iter().map(|word| block(word.len()));
+        block(self.kept.capacity() * size_of::<Kept>())
+            + block(self.words.capacity() * size_of::<Box<str>>())
+            + words.sum::<usize>()
     }
 }
 
@@ -339,7 +344,10 @@ mod tests {
             orders.push(all(&pending));
         }
         assert!(orders.iter().all(|order| *order == orders[0]), "{orders:#?}");
-        assert_eq!(orders[0].iter().map(|value| value.0).collect::<Vec<_>>(), [3, 5, 5, 5, 9]);
+        assert_eq!(
+            orders[0].iter().map(|value| value.0).collect::<Vec<_>>(),
+            [3, 5, 5, 5, 9]
+        );
     }
 
     #[test]

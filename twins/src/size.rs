@@ -8,11 +8,7 @@ use crate::{
     bucket::{Bucket, StateTime, States, Word},
     config::{MetricConfig, TwinConfig},
     event::Value,
-    machine::{
-        Figures, Machine,
-        figures::StopTime,
-        runs::Done,
-    },
+    machine::{Figures, Machine, figures::StopTime, runs::Done},
     metric::Metric,
     twin::{Nature, Twin},
 };
@@ -27,6 +23,7 @@ impl Twin {
         });
         size_of::<Self>()
             + metrics
+            + self.pending.heap_bytes()
             + self.metrics.items.iter().map(metric_bytes).sum::<usize>()
             + attributes
             + self.config.as_deref().map_or(0, config_bytes)
@@ -35,8 +32,9 @@ impl Twin {
 }
 
 fn metric_bytes(metric: &Metric) -> usize {
+    // The newest and the one that is folded.
     let word = if let Value::Text(word) = &metric.value {
-        block(word.len())
+        2 * block(word.len())
     } else {
         0
     };
@@ -70,10 +68,11 @@ fn config_bytes(config: &TwinConfig) -> usize {
         .map(|(word, _)| 24 + block(word.len()));
     let operation = config.operation.as_deref().map_or(0, |operation| {
         let shifts = operation.calendar.shifts.iter();
-        let shifts = shifts.map(|shift| {
-            size_of_val(shift) + block(shift.name.len()) + block(size_of_val(&*shift.breaks))
-        });
-        block(size_of_val(operation)) + shifts.sum::<usize>() + block(size_of_val(&*operation.calendar.offsets))
+        let shifts = shifts
+            .map(|shift| size_of_val(shift) + block(shift.name.len()) + block(size_of_val(&*shift.breaks)));
+        block(size_of_val(operation))
+            + shifts.sum::<usize>()
+            + block(size_of_val(&*operation.calendar.offsets))
     });
     operation + block(size_of::<TwinConfig>()) + metrics.sum::<usize>() + words.sum::<usize>()
 }
@@ -85,10 +84,12 @@ fn machine_bytes(machine: &Machine) -> usize {
     };
     let runs = [&machine.shift, &machine.job].into_iter().flatten();
     let runs = runs.map(|run| block(size_of_val(&**run)) + block(run.name.len()) + stops(&run.figures));
-    let done = [&machine.shifts_done, &machine.jobs_done].into_iter().map(|done| {
-        let bytes = done.iter().map(|done| block(done.0.len()));
-        block(done.capacity() * size_of::<Done>()) + bytes.sum::<usize>()
-    });
+    let done = [&machine.shifts_done, &machine.jobs_done]
+        .into_iter()
+        .map(|done| {
+            let bytes = done.iter().map(|done| block(done.0.len()));
+            block(done.capacity() * size_of::<Done>()) + bytes.sum::<usize>()
+        });
     let stop = machine.stop.as_deref().map_or(0, |stop| {
         block(size_of_val(stop)) + stop.reason.as_deref().map_or(0, |reason| block(reason.len()))
     });
@@ -102,7 +103,9 @@ fn nature_bytes(nature: &Nature) -> usize {
         Nature::Machine(machine) => machine_bytes(machine),
         Nature::Location(location) => {
             let names = location.jobs.keys().chain(location.operators.keys());
-            block(size_of_val(&**location)) + names.map(|name| entry(name)).sum::<usize>()
+            location.line.heap_bytes()
+                + block(size_of_val(&**location))
+                + names.map(|name| entry(name)).sum::<usize>()
         }
         Nature::Job(job) => {
             let visits = job.visits.iter().map(|visit| 32 + block(visit.location.len()));

@@ -11,9 +11,11 @@ use crate::{
     event::Position,
     id::TwinId,
     job::{Dwell, Job, Visit},
+    line::{Line, LineWire},
     location::Location,
     machine::wire::{MachineWire, machine_from_wire, machine_to_wire},
     metric::{Metric, Metrics},
+    pending::{Pending, PendingWire},
     time::Timestamp,
     twin::{Nature, Twin},
     wire::{
@@ -58,6 +60,13 @@ struct TwinWire {
     steady_since_ms: i64,
     #[prost(uint64, tag = "16")]
     values_refused: u64,
+    #[prost(message, optional, tag = "101")]
+    pending: Option<PendingWire>,
+    /// Absent where it is `data_at_ms`, or where nothing is folded yet.
+    #[prost(sint64, optional, tag = "102")]
+    sealed_at_ms: Option<i64>,
+    #[prost(bool, tag = "103")]
+    nothing_sealed: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -86,6 +95,13 @@ struct MetricStateWire {
     hour: Option<BucketWire>,
     #[prost(message, repeated, tag = "7")]
     states: Vec<StateTimeWire>,
+    /// The newest value that is folded, where it is not the newest.
+    #[prost(message, optional, tag = "101")]
+    sealed: Option<MetricWire>,
+    #[prost(sint64, tag = "102")]
+    sealed_at_ms: i64,
+    #[prost(bool, tag = "103")]
+    nothing_sealed: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -133,6 +149,8 @@ struct LocationWire {
     dwell_ms_last: i64,
     #[prost(uint64, tag = "9")]
     left_today: u64,
+    #[prost(message, optional, tag = "101")]
+    line: Option<LineWire>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -221,6 +239,9 @@ impl Twin {
             },
             steady_since_ms: self.steady_since.ms(),
             values_refused: self.metrics.refused,
+            pending: self.pending.wire(),
+            sealed_at_ms: ms(self.sealed_at.filter(|_| self.sealed_at != self.data_at)),
+            nothing_sealed: self.sealed_at.is_none() && self.data_at.is_some(),
         };
         out.push(VERSION);
         out.reserve(wire.encoded_len());
@@ -235,9 +256,7 @@ impl Twin {
         let wire = TwinWire::decode(body).map_err(undecodable)?;
         let mut twin = Self::new(id);
         twin.nature = match (&twin.nature, wire.machine, wire.location, wire.job) {
-            (Nature::Machine(_), Some(machine), ..) => {
-                Nature::Machine(Box::new(machine_from_wire(machine)?))
-            }
+            (Nature::Machine(_), Some(machine), ..) => Nature::Machine(Box::new(machine_from_wire(machine)?)),
             (Nature::Location(_), _, Some(location), _) => {
                 Nature::Location(Box::new(location_from_wire(location)))
             }
@@ -251,6 +270,15 @@ impl Twin {
         };
         twin.updated_at = time(wire.updated_at_ms);
         twin.data_at = time(wire.data_at_ms);
+        twin.sealed_at = match time(wire.sealed_at_ms) {
+            None if !wire.nothing_sealed => twin.data_at,
+            sealed_at => sealed_at,
+        };
+        twin.pending = wire
+            .pending
+            .map(Pending::from_wire)
+            .transpose()?
+            .unwrap_or_default();
         twin.stale = wire.stale;
         twin.quality_score = wire.quality_score;
         twin.config = wire.config.map(config_from_wire).transpose()?.map(Box::new);
@@ -261,7 +289,7 @@ impl Twin {
                 sensed_location: attributes.sensed_location.map(String::into_boxed_str),
             })
         });
-        if twin.data_at.is_some() {
+        if twin.sealed_at.is_some() {
             twin.steady_since = Timestamp::from_ms(wire.steady_since_ms);
         }
         let items: Vec<_> = wire
@@ -287,6 +315,10 @@ fn metric_to_state(metric: &Metric) -> MetricStateWire {
             .map(|buckets| BucketWire::of(&buckets[index]))
     };
     let states = metric.states.iter().flat_map(|states| states.0.iter());
+    let older = metric
+        .sealed
+        .as_ref()
+        .filter(|(value, at)| *value != metric.value || *at != metric.at);
     MetricStateWire {
         newest: Some(metric_to_wire(&metric.name, &metric.value)),
         at_ms: metric.at.ms(),
@@ -295,6 +327,10 @@ fn metric_to_state(metric: &Metric) -> MetricStateWire {
         five_minutes: wider(0),
         hour: wider(1),
         states: states.map(state_to_wire).collect(),
+        // It has the name of the newest.
+        sealed: older.map(|(value, _)| metric_to_wire("", value)),
+        sealed_at_ms: older.map_or(0, |(_, at)| at.ms()),
+        nothing_sealed: metric.sealed.is_none(),
     }
 }
 
@@ -309,10 +345,16 @@ fn metric_from_state(wire: MetricStateWire) -> Result<Metric, DecodeError> {
         .into_iter()
         .map(state_from_wire)
         .collect::<Result<_, _>>()?;
+    let at = Timestamp::from_ms(wire.at_ms);
+    let sealed = match wire.sealed {
+        Some(older) => Some((metric_from_wire(older)?.1, Timestamp::from_ms(wire.sealed_at_ms))),
+        None => (!wire.nothing_sealed).then(|| (value.clone(), at)),
+    };
     Ok(Metric {
         name,
         value,
-        at: Timestamp::from_ms(wire.at_ms),
+        at,
+        sealed,
         kind,
         open: wire.open.map(|bucket| bucket.bucket()).unwrap_or_default(),
         wider: wire
@@ -364,6 +406,7 @@ fn location_to_wire(location: &Location) -> LocationWire {
         operators: named_times(&location.operators),
         dwell_ms_last: location.dwell_ms_last,
         left_today: location.left_today,
+        line: location.line.wire(),
     }
 }
 
@@ -384,6 +427,7 @@ fn location_from_wire(wire: LocationWire) -> Location {
         operators: times(wire.operators),
         dwell_ms_last: wire.dwell_ms_last,
         left_today: wire.left_today,
+        line: wire.line.map(Line::from_wire).unwrap_or_default(),
     }
 }
 

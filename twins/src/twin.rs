@@ -5,15 +5,17 @@
 
 use crate::{
     attributes::{Attributes, object},
-    config::{MetricKind, TwinConfig},
+    config::TwinConfig,
     defaults::{declared_kind, is_needed},
     event::{Body, Event, Position, Reading, Scan, TwinMessage},
     id::{Kind, TwinId},
     job::{Job, Told},
     location::Location,
-    machine::{Machine, Plan, Said},
-    metric::{Metrics, Rules},
-    rollup::{Level, RollupRow},
+    machine::Machine,
+    metric::Metrics,
+    pending::Pending,
+    rollup::RollupRow,
+    sealing::plan,
     time::Timestamp,
 };
 
@@ -63,7 +65,11 @@ pub struct Twin {
     pub(crate) updated_at: Option<Timestamp>,
     /// The newest reading's time.
     pub(crate) data_at: Option<Timestamp>,
-    /// Data came without a gap from here to `data_at`.
+    /// What was received and waits for what may still come before it.
+    pub(crate) pending: Pending,
+    /// The newest reading's time of those that are folded.
+    pub(crate) sealed_at: Option<Timestamp>,
+    /// Data came without a gap from here to `sealed_at`.
     pub(crate) steady_since: Timestamp,
     /// Marked by a tick; data ends it.
     pub(crate) stale: bool,
@@ -72,13 +78,6 @@ pub struct Twin {
     pub(crate) attributes: Option<Box<Attributes>>,
     pub(crate) metrics: Metrics,
     pub(crate) nature: Nature,
-}
-
-fn plan(config: Option<&TwinConfig>) -> Plan<'_> {
-    Plan {
-        operation: config.and_then(|config| config.operation.as_deref()),
-        ideal_cycle_s: config.and_then(|config| config.ideal_cycle_s),
-    }
 }
 
 impl Twin {
@@ -96,6 +95,8 @@ impl Twin {
             position: Position::default(),
             updated_at: None,
             data_at: None,
+            pending: Pending::default(),
+            sealed_at: None,
             steady_since: Timestamp::default(),
             stale: false,
             quality_score: None,
@@ -146,7 +147,7 @@ impl Twin {
                 }
             }
             Body::Configured(config) => self.fold_config(config, effects),
-            Body::Ticked => self.fold_tick(event.at),
+            Body::Ticked => self.fold_tick(event.at, effects),
             Body::Told(message) => match &mut self.nature {
                 Nature::Location(location) => {
                     location.hear(message);
@@ -165,55 +166,15 @@ impl Twin {
 
     fn fold_reading(&mut self, at: Timestamp, reading: &Reading, effects: &mut Effects) -> Outcome {
         let newest = self.data_at.is_none_or(|data_at| at >= data_at);
-        let rules = Rules {
-            config: self.config.as_deref(),
-            stale_ms: self.stale_after_ms(),
-            known_until: self.known_until(at),
-            steady_since: self.steady_since,
-        };
-        let plan = plan(self.config.as_deref());
-        let is_late = self.metrics.is_late(at);
-        let mut machine = if let Nature::Machine(machine) = &mut self.nature {
-            Some(machine)
-        } else {
-            None
-        };
-        if newest {
-            self.metrics.advance(at, &rules, &mut effects.rollups);
-            if let Some(machine) = &mut machine {
-                machine.account(at, rules.known_until, plan);
-            }
-            if self.data_at.is_none() || at > rules.known_until {
-                self.steady_since = at;
-            }
-        }
-        let mut corrections = Vec::new();
-        let mut said = Said::default();
-        let held_until = at.plus_ms(rules.hold_ms());
-        for (name, value) in &reading.metrics {
-            let taken = self.metrics.take(name, value, at, &rules, &mut corrections);
-            if let Some(machine) = &mut machine {
-                machine.take(name, value, at, &taken, held_until, rules.config, &mut said);
-            }
-        }
-        if newest && at > rules.known_until {
-            // After a gap nothing holds that was said before it; up to the gap it did, also within the open minute.
-            let minute = at.floor_to(Level::M1.step_ms());
-            let items = self.metrics.items.iter_mut();
-            items
-                .filter(|metric| metric.kind == MetricKind::State)
-                .for_each(|metric| metric.hold_until(at, minute, &rules));
-        }
-        if let Some(machine) = machine {
-            machine.hear(&said, at, self.steady_since, plan);
-        }
+        let is_late = self.is_late(at);
+        self.take_values(at, reading, effects);
         if newest {
             self.data_at = Some(at);
             self.stale = false;
             self.quality_score = reading.quality_score;
             self.sense_location(reading);
         }
-        effects.rollups.append(&mut corrections);
+        self.seal(effects);
         if is_late { Outcome::Late } else { Outcome::Applied }
     }
 
@@ -271,6 +232,7 @@ impl Twin {
             let kind = declared_kind(Some(&kept), &self.metrics.items[index].name);
             self.metrics.set_kind(index, kind, &mut effects.rollups);
         }
+        self.leave_locations(&kept, effects);
         self.config = Some(Box::new(kept));
         if let Nature::Machine(machine) = &mut self.nature {
             machine.replan();
@@ -278,16 +240,18 @@ impl Twin {
         Outcome::Applied
     }
 
-    fn fold_tick(&mut self, at: Timestamp) -> Outcome {
+    fn fold_tick(&mut self, at: Timestamp, effects: &mut Effects) -> Outcome {
         match self.stale_deadline() {
             Some(deadline) if deadline <= at => {}
             _ => return Outcome::Ignored,
         }
         let known_until = self.known_until(at);
+        self.seal_all(effects);
         if let Nature::Machine(machine) = &mut self.nature {
             machine.account(at, known_until, plan(self.config.as_deref()));
         }
         self.stale = true;
+        self.report(effects);
         Outcome::Applied
     }
 
@@ -322,13 +286,6 @@ impl Twin {
     /// Whether a value of this time is too old to go by.
     pub(crate) fn is_old(&self, at: Timestamp, now: Timestamp) -> bool {
         self.stale || now.ms_since(at) > self.stale_after_ms()
-    }
-
-    /// What its open bucket of a width holds that is not handed out yet; none where nothing is. Of an hour's or a
-    /// day's bucket, parts are handed out before it closes: merge them with this.
-    #[must_use]
-    pub fn open_rollups(&self, level: Level) -> Vec<RollupRow> {
-        self.metrics.open_row(level).into_iter().collect()
     }
 
     /// The attributes as JSON text of an object.

@@ -3,6 +3,8 @@
 //! Promises: a value that was never received is absent, a stale one says so, a KPI without data is null with its
 //! reason beside it. KPIs are as of the newest event; `now` only decides what is stale.
 
+use std::borrow::Cow;
+
 use serde::{
     Serialize, Serializer,
     ser::{SerializeMap, SerializeSeq},
@@ -16,7 +18,7 @@ use crate::{
     event::Value,
     job::Dwell,
     kpis,
-    machine::view::RunView,
+    machine::{Machine, view::RunView},
     time::Timestamp,
     twin::{Nature, Twin},
 };
@@ -25,15 +27,19 @@ use crate::{
 pub struct TwinView<'a> {
     pub(crate) twin: &'a Twin,
     pub(crate) now: Timestamp,
+    /// The machine, with what waits to be folded.
+    machine: Option<Cow<'a, Machine>>,
 }
 
 impl Twin {
-    /// The shifts of a machine, the one that is on first, then the newest; those of other twins are none.
+    /// The shifts of a machine, the one that is on first, then the newest; of a location those of its machines that
+    /// are over. A job has none.
     #[must_use]
     pub fn shifts(&self) -> Vec<RunView> {
         let ideal_cycle_s = self.config.as_ref().and_then(|config| config.ideal_cycle_s);
-        match &self.nature {
-            Nature::Machine(machine) => machine.shifts(ideal_cycle_s),
+        match (&self.nature, self.machine_now()) {
+            (_, Some(machine)) => machine.shifts(ideal_cycle_s),
+            (Nature::Location(location), _) => location.line.shifts(),
             _ => Vec::new(),
         }
     }
@@ -42,16 +48,18 @@ impl Twin {
     #[must_use]
     pub fn jobs(&self) -> Vec<RunView> {
         let ideal_cycle_s = self.config.as_ref().and_then(|config| config.ideal_cycle_s);
-        match &self.nature {
-            Nature::Machine(machine) => machine.jobs(ideal_cycle_s),
-            _ => Vec::new(),
-        }
+        let machine = self.machine_now();
+        machine.map_or_else(Vec::new, |machine| machine.jobs(ideal_cycle_s))
     }
 
     /// The twin as it is shown at `now`.
     #[must_use]
     pub fn view(&self, now: Timestamp) -> TwinView<'_> {
-        TwinView { twin: self, now }
+        TwinView {
+            twin: self,
+            now,
+            machine: self.machine_now(),
+        }
     }
 
     /// `good`, `stale`, `bad` (the sender judged it below 0.5) or `unknown` (no data yet).
@@ -66,10 +74,7 @@ impl Twin {
     }
 
     /// The execution state as it is shown: unknown while the machine is stale.
-    pub(crate) fn execution(&self, now: Timestamp) -> Option<&'static str> {
-        let Nature::Machine(machine) = &self.nature else {
-            return None;
-        };
+    pub(crate) fn execution(&self, machine: &Machine, now: Timestamp) -> Option<&'static str> {
         machine.since?;
         Some(if self.is_stale(now) {
             Execution::Unknown.as_str()
@@ -79,10 +84,7 @@ impl Twin {
     }
 
     /// When the execution state that is shown began.
-    pub(crate) fn execution_since(&self, now: Timestamp) -> Option<Timestamp> {
-        let Nature::Machine(machine) = &self.nature else {
-            return None;
-        };
+    pub(crate) fn execution_since(&self, machine: &Machine, now: Timestamp) -> Option<Timestamp> {
         let gone = self.data_at.map(|data_at| data_at.plus_ms(self.stale_after_ms()));
         machine.since.map(|since| {
             if self.is_stale(now) {
@@ -132,6 +134,7 @@ enum Part<'a> {
     Jobs,
     JobHere(&'a str, Timestamp),
     Operators,
+    Machines,
     Kpis,
     Reasons,
     Links,
@@ -176,10 +179,12 @@ impl<'a> Of<'a> {
         let (view, twin) = (self.0, self.0.twin);
         map.serialize_entry("quality", twin.quality(view.now))?;
         match &twin.nature {
-            Nature::Machine(machine) => {
-                if let (Some(execution), Some(since)) =
-                    (twin.execution(view.now), twin.execution_since(view.now))
-                {
+            Nature::Machine(sealed) => {
+                let machine = view.machine.as_deref().unwrap_or(sealed);
+                if let (Some(execution), Some(since)) = (
+                    twin.execution(machine, view.now),
+                    twin.execution_since(machine, view.now),
+                ) {
                     map.serialize_entry("execution", execution)?;
                     map.serialize_entry("execution_since", &since)?;
                     map.serialize_entry("since", &since)?;
@@ -195,6 +200,10 @@ impl<'a> Of<'a> {
                 map.serialize_entry("jobs", &self.of(Part::Jobs))?;
                 if location.unlisted > 0 {
                     map.serialize_entry("jobs_unlisted", &location.unlisted)?;
+                }
+                if !location.line.is_empty() {
+                    map.serialize_entry("machines", &self.of(Part::Machines))?;
+                    location.line.entries(map)?;
                 }
                 if !location.operators.is_empty() {
                     map.serialize_entry("operators", &self.of(Part::Operators))?;
@@ -260,7 +269,7 @@ impl<'a> Of<'a> {
         let twin = self.0.twin;
         let mut missing = false;
         for name in kpis::names(twin.id.kind()) {
-            match twin.kpi(name) {
+            match twin.kpi(name, self.0.machine.as_deref()) {
                 Some(Ok(value)) => map.serialize_entry(name, &value)?,
                 Some(Err(_)) => {
                     missing = true;
@@ -272,7 +281,7 @@ impl<'a> Of<'a> {
         if let Nature::Job(job) = &twin.nature {
             map.serialize_entry("bottleneck", &job.bottleneck().map(|(location, _)| location))?;
         }
-        if let Some(day) = twin.kpi_day() {
+        if let Some(day) = twin.kpi_day(self.0.machine.as_deref()) {
             map.serialize_entry("day_start", &day)?;
         }
         if missing {
@@ -369,10 +378,17 @@ impl Serialize for Of<'_> {
                     }
                 }
             }
+            Part::Machines => {
+                if let Nature::Location(location) = &twin.nature {
+                    for (execution, number) in location.line.counts() {
+                        map.serialize_entry(execution, &number)?;
+                    }
+                }
+            }
             Part::Kpis => self.kpis(&mut map)?,
             Part::Reasons => {
                 for name in kpis::names(twin.id.kind()) {
-                    if let Some(Err(reason)) = twin.kpi(name) {
+                    if let Some(Err(reason)) = twin.kpi(name, view.machine.as_deref()) {
                         map.serialize_entry(name, reason)?;
                     }
                 }

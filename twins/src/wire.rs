@@ -7,10 +7,11 @@ use prost::Message;
 use thiserror::Error;
 
 use crate::{
-    calendar::{Calendar, Offset, Shift},
-    config::{Execution, MetricConfig, MetricKind, Operation, TwinConfig},
+    config::{Execution, MetricConfig, MetricKind, TwinConfig},
     event::{AttributesSet, Body, Event, Origin, Reading, Scan, SensorType, TwinMessage, Value},
     id::{Kind, TenantId, TwinId},
+    line::{ReportWire, report_from_wire, report_to_wire},
+    operation::{OperationWire, operation_from_wire, operation_to_wire},
     time::Timestamp,
 };
 
@@ -42,7 +43,7 @@ struct EventWire {
     message_id: String,
     #[prost(message, optional, tag = "8")]
     origin: Option<OriginWire>,
-    #[prost(oneof = "BodyWire", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(oneof = "BodyWire", tags = "10, 11, 12, 13, 14, 15, 16, 17, 101")]
     body: Option<BodyWire>,
 }
 
@@ -64,6 +65,8 @@ enum BodyWire {
     JobLeft(VisitWire),
     #[prost(message, tag = "17")]
     JobDwellCorrected(CorrectionWire),
+    #[prost(message, tag = "101")]
+    MachineReported(ReportWire),
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -156,31 +159,6 @@ pub(crate) struct ConfigWire {
     removed: bool,
     #[prost(message, optional, tag = "101")]
     operation: Option<OperationWire>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct OperationWire {
-    #[prost(message, repeated, tag = "1")]
-    shifts: Vec<ShiftWire>,
-    #[prost(uint32, repeated, tag = "2")]
-    offsets: Vec<u32>,
-    #[prost(int64, optional, tag = "3")]
-    micro_stop_ms: Option<i64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ShiftWire {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(uint32, tag = "2")]
-    days: u32,
-    #[prost(uint32, tag = "3")]
-    start_min: u32,
-    #[prost(uint32, tag = "4")]
-    end_min: u32,
-    /// From and to of each.
-    #[prost(uint32, repeated, tag = "5")]
-    breaks: Vec<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -339,6 +317,7 @@ fn body_to_wire(body: &Body) -> BodyWire {
         }),
         Body::Configured(config) => BodyWire::Configured(config_to_wire(config)),
         Body::Ticked => BodyWire::Ticked(true),
+        Body::Told(TwinMessage::MachineReported(report)) => BodyWire::MachineReported(report_to_wire(report)),
         Body::Told(TwinMessage::JobEntered {
             job,
             entered_at,
@@ -408,6 +387,9 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
             entered_at: Timestamp::from_ms(wire.entered_at_ms),
             left_at: Timestamp::from_ms(wire.left_at_ms),
         }),
+        BodyWire::MachineReported(wire) => {
+            Body::Told(TwinMessage::MachineReported(Box::new(report_from_wire(wire))))
+        }
         BodyWire::JobDwellCorrected(wire) => Body::Told(TwinMessage::JobDwellCorrected {
             job: wire.job.into(),
             by_ms: wire.by_ms,
@@ -463,52 +445,6 @@ pub(crate) fn config_to_wire(config: &TwinConfig) -> ConfigWire {
             .collect(),
         removed: config.removed,
         operation: config.operation.as_deref().map(operation_to_wire),
-    }
-}
-
-fn operation_to_wire(operation: &Operation) -> OperationWire {
-    let shift = |shift: &Shift| ShiftWire {
-        name: shift.name.to_string(),
-        days: shift.days.into(),
-        start_min: shift.start_min.into(),
-        end_min: shift.end_min.into(),
-        breaks: shift
-            .breaks
-            .iter()
-            .flat_map(|(from, to)| [u32::from(*from), u32::from(*to)])
-            .collect(),
-    };
-    OperationWire {
-        shifts: operation.calendar.shifts.iter().map(shift).collect(),
-        offsets: operation
-            .calendar
-            .offsets
-            .iter()
-            .map(|offset| offset.number())
-            .collect(),
-        micro_stop_ms: operation.micro_stop_ms,
-    }
-}
-
-fn operation_from_wire(wire: OperationWire) -> Operation {
-    let minutes = |minutes: u32| u16::try_from(minutes).unwrap_or(u16::MAX);
-    let shift = |shift: ShiftWire| Shift {
-        name: shift.name.into(),
-        days: u8::try_from(shift.days & 0x7f).unwrap_or(0),
-        start_min: minutes(shift.start_min),
-        end_min: minutes(shift.end_min),
-        breaks: shift
-            .breaks
-            .chunks_exact(2)
-            .map(|pair| (minutes(pair[0]), minutes(pair[1])))
-            .collect(),
-    };
-    Operation {
-        calendar: Calendar {
-            shifts: wire.shifts.into_iter().map(shift).collect(),
-            offsets: wire.offsets.into_iter().map(Offset::from_number).collect(),
-        },
-        micro_stop_ms: wire.micro_stop_ms,
     }
 }
 

@@ -234,11 +234,23 @@ fn show_causes(state: &Json) {
     }
     for stop in state["downtime"].as_array().into_iter().flatten() {
         let (reason, s, count) = (&stop["reason"], &stop["s"], &stop["count"]);
-        println!("  stood for {}: {} s, {} times", shown(reason), shown(s), shown(count));
+        println!(
+            "  stood for {}: {} s, {} times",
+            shown(reason),
+            shown(s),
+            shown(count)
+        );
     }
-    if state["micro_stops"]["count"].as_u64().is_some_and(|count| count > 0) {
+    if state["micro_stops"]["count"]
+        .as_u64()
+        .is_some_and(|count| count > 0)
+    {
         let stops = &state["micro_stops"];
-        println!("  micro-stops: {}, {} s", shown(&stops["count"]), shown(&stops["s"]));
+        println!(
+            "  micro-stops: {}, {} s",
+            shown(&stops["count"]),
+            shown(&stops["s"])
+        );
     }
 }
 

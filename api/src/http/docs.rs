@@ -164,7 +164,9 @@ fn parameters_of(operation: Operation) -> Vec<Json> {
             query("limit", "Most items, 1 to 1000; 100 if absent"),
         ],
         Operation::ListRejected => list(Vec::new()),
-        Operation::Shifts | Operation::MachineJobs => vec![query("limit", "Most items, 1 to 100; 10 if absent")],
+        Operation::Shifts | Operation::MachineJobs => {
+            vec![query("limit", "Most items, 1 to 100; 10 if absent")]
+        }
         _ => Vec::new(),
     }
 }

@@ -338,6 +338,10 @@ fn event_json(seq: u64, event: &Event) -> Json {
             "job_left",
             json!({"job": job, "entered_at": entered_at, "left_at": left_at}),
         ),
+        Body::Told(TwinMessage::MachineReported(report)) => (
+            "machine_reported",
+            json!({"machine": report.machine(), "execution": report.execution()}),
+        ),
         Body::Told(TwinMessage::JobDwellCorrected { job, by_ms }) => (
             "job_dwell_corrected",
             json!({"job": job, "by_s": *by_ms as f64 / 1_000.0}),

@@ -3,7 +3,10 @@
 //! Promises: repeatable: the same seed and the same steps give the same messages; every message carries a time and
 //! an id. Knows no clock and no network: `driver` publishes what a step gives.
 
+#[cfg(test)]
+mod disorder;
 mod driver;
+mod ledger;
 mod machine;
 mod random;
 mod truth;
@@ -52,12 +55,16 @@ pub struct Plant {
     seed: u64,
     minute: Option<Timestamp>,
     began: Option<Timestamp>,
+    /// How much later than newer ones a message may come.
+    lateness_ms: i64,
     /// Kept only where somebody asks for it.
     truth: Option<Truth>,
 }
 
 /// Machines in a cell.
 const CELL: usize = 4;
+/// What a twin waits for late messages where its model says nothing.
+const LATENESS_MS: i64 = 10_000;
 /// Where jobs end.
 const EXIT: &str = "shipping";
 const PRODUCTS: [&str; 4] = ["housing", "shaft", "bracket", "valve-block"];
@@ -89,6 +96,7 @@ impl Plant {
             seed,
             minute: None,
             began: None,
+            lateness_ms: LATENESS_MS,
             truth: None,
         }
     }
@@ -96,7 +104,7 @@ impl Plant {
     /// Keeps a record of what it does, for [`Plant::expected`]; takes memory for each job.
     #[must_use]
     pub fn recorded(mut self) -> Self {
-        self.truth = Some(Truth::default());
+        self.truth = Some(Truth::new(self.lateness_ms));
         self
     }
 
@@ -110,13 +118,18 @@ impl Plant {
     /// The plant model that fits it, as YAML.
     #[must_use]
     pub fn model_text(&self) -> String {
-        let mut text = String::from(
-            "version: 1\nsite: {id: demo-plant, name: Demo plant, timezone: Europe/Helsinki}\nlocations:\n",
-        );
+        let mut text =
+            String::from("version: 1\nsite: {id: demo-plant, name: Demo plant, timezone: Europe/Helsinki}\n");
+        text.push_str(ledger::SHIFTS);
+        if self.lateness_ms != LATENESS_MS {
+            text.push_str(&format!("lateness: {}ms\n", self.lateness_ms));
+        }
+        text.push_str("locations:\n");
+        text.push_str("  - {id: line-1, name: Line 1, type: line}\n");
         text.push_str("  - {id: goods-in, name: Goods in, type: cell}\n  - {id: shipping, name: Shipping, type: cell, exit: true}\n");
         for cell in 1..=self.cells {
             text.push_str(&format!(
-                "  - {{id: cell-{cell}, name: Cell {cell}, type: cell}}\n"
+                "  - {{id: cell-{cell}, name: Cell {cell}, type: cell, parent: line-1}}\n"
             ));
         }
         text.push_str("machines:\n");
@@ -160,7 +173,7 @@ impl Plant {
             let (said, meter, register_kwh) = (machine.said(), machine.meter(), machine.register_kwh());
             let (id, cell, ideal_cycle_ms) = (machine.id.clone(), machine.cell, machine.ideal_cycle_ms);
             if let Some(truth) = &mut self.truth {
-                truth.machine(&id, ideal_cycle_ms, now, said);
+                truth.machine(&id, cell, ideal_cycle_ms, now, said);
             }
             let metrics = json!({
                 "execution": said.state,

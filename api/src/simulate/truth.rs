@@ -1,15 +1,14 @@
 //! What the plant really did, and the KPIs that follow from it: the reference that `gemba simulate --expect` writes.
 //!
 //! Promises: computed from what the simulation did, by other code than the fold's; exact where the plant's messages
-//! arrive in the order in which its gateways send them. "Today" is the UTC day of a machine's newest message.
+//! arrive within the lateness window. A machine's are of the shift of its newest message (`ledger.rs`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use gemba_twins::time::Timestamp;
 use serde_json::{Map, Value as Json, json};
 
-const DAY_MS: i64 = 86_400_000;
-const MS_PER_HOUR: f64 = 3_600_000.0;
+use super::ledger::{Ledger, Sample, Sums};
 
 /// A machine as it says it is.
 #[derive(Debug, Clone, Copy)]
@@ -22,57 +21,58 @@ pub(super) struct Said {
 
 struct MachineTruth {
     ideal_cycle_s: f64,
-    newest: (Timestamp, Said),
-    /// Milliseconds in each state today.
-    today: BTreeMap<&'static str, i64>,
-    /// Cycles and good parts before today, or when the machine was first heard.
-    before: (u64, u64),
-    energy_kwh: f64,
-    /// The meter's newest register.
-    register_kwh: Option<f64>,
+    cell: String,
+    /// All that was told to the line.
+    told: Ledger,
+    /// What was not; the first so many of them were folded.
+    waits: VecDeque<Sample>,
+    folded: usize,
 }
 
 /// What happened so far.
-#[derive(Default)]
 pub(super) struct Truth {
+    /// How much later than newer ones messages may come: what a line knows of its machines is so much older.
+    lateness_ms: i64,
     machines: BTreeMap<String, MachineTruth>,
     /// Where each job was scanned, and when.
     jobs: BTreeMap<String, Vec<(Timestamp, String)>>,
 }
 
 impl Truth {
-    pub(super) fn machine(&mut self, id: &str, ideal_cycle_ms: i64, at: Timestamp, said: Said) {
-        let Some(machine) = self.machines.get_mut(id) else {
-            let machine = MachineTruth {
+    pub(super) fn new(lateness_ms: i64) -> Self {
+        Self {
+            lateness_ms,
+            machines: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn machine(&mut self, id: &str, cell: usize, ideal_cycle_ms: i64, at: Timestamp, said: Said) {
+        let machine = self
+            .machines
+            .entry(id.to_owned())
+            .or_insert_with(|| MachineTruth {
                 ideal_cycle_s: ideal_cycle_ms as f64 / 1_000.0,
-                newest: (at, said),
-                today: BTreeMap::new(),
-                before: (said.cycles, said.good),
-                energy_kwh: 0.0,
-                register_kwh: None,
-            };
-            self.machines.insert(id.to_owned(), machine);
-            return;
-        };
-        let (since, held) = machine.newest;
-        let midnight = at.floor_to(DAY_MS);
-        if since < midnight {
-            machine.today.clear();
-            machine.before = (held.cycles, held.good);
-            machine.energy_kwh = 0.0;
-        }
-        *machine.today.entry(held.state).or_default() += at.ms_since(since.max(midnight));
-        if machine.register_kwh.is_none() {
-            // Without a meter the power is integrated, each value until the next.
-            machine.energy_kwh += held.power_kw * at.ms_since(since) as f64 / MS_PER_HOUR;
-        }
-        machine.newest = (at, said);
+                cell: format!("cell-{}", cell + 1),
+                told: Ledger::default(),
+                waits: VecDeque::new(),
+                folded: 0,
+            });
+        machine.waits.push_back(Sample {
+            at,
+            said,
+            register_kwh: None,
+        });
+        machine.tell(at, self.lateness_ms);
     }
 
     pub(super) fn meter(&mut self, machine: &str, register_kwh: f64) {
-        if let Some(machine) = self.machines.get_mut(machine) {
-            let before = machine.register_kwh.replace(register_kwh);
-            machine.energy_kwh += register_kwh - before.unwrap_or(register_kwh);
+        let sample = self
+            .machines
+            .get_mut(machine)
+            .and_then(|machine| machine.waits.back_mut());
+        if let Some(sample) = sample {
+            sample.register_kwh = Some(register_kwh);
         }
     }
 
@@ -85,7 +85,7 @@ impl Truth {
     pub(super) fn kpis(&self, exit: &str) -> Json {
         let mut twins = Map::new();
         for (id, machine) in &self.machines {
-            twins.insert(format!("machine/{id}"), machine.kpis());
+            twins.insert(format!("machine/{id}"), machine.now().kpis(machine.ideal_cycle_s));
         }
         let mut locations: BTreeMap<&str, LocationTruth> = BTreeMap::new();
         for (id, scans) in &self.jobs {
@@ -99,40 +99,73 @@ impl Truth {
         for (id, location) in locations {
             twins.insert(format!("location/{id}"), location.kpis());
         }
+        for (id, sums) in self.lines() {
+            let twin = twins.entry(format!("location/{id}")).or_insert_with(|| json!({}));
+            if let Json::Object(twin) = twin {
+                twin.extend(sums.kpis());
+            }
+        }
         Json::Object(twins)
+    }
+
+    /// The sums of each place's machines, as of what they told it last.
+    fn lines(&self) -> BTreeMap<&str, Sums> {
+        let mut machines: BTreeMap<&str, Vec<&MachineTruth>> = BTreeMap::new();
+        for machine in self
+            .machines
+            .values()
+            .filter(|machine| machine.told.newest().is_some())
+        {
+            for place in [&machine.cell, "line-1", "demo-plant"] {
+                machines.entry(place).or_default().push(machine);
+            }
+        }
+        let sum = |machines: Vec<&MachineTruth>| {
+            let told = |machine: &&MachineTruth| machine.told.newest().map(|sample| sample.at.ms());
+            let newest = machines.iter().filter_map(told).max();
+            let mut sums = Sums::default();
+            // Who has told nothing of the newest one's shift yet is not in it.
+            let is_on = |machine: &&&MachineTruth| machine.told.period().map(|(_, end)| end) > newest;
+            for machine in machines.iter().filter(is_on) {
+                sums.add(&machine.told.sums(machine.ideal_cycle_s));
+            }
+            sums
+        };
+        machines
+            .into_iter()
+            .map(|(place, machines)| (place, sum(machines)))
+            .collect()
     }
 }
 
 impl MachineTruth {
-    fn kpis(&self) -> Json {
-        let ms = |states: &[&str]| -> f64 {
-            let of = |state: &&str| self.today.get(*state).copied().unwrap_or_default() as f64;
-            states.iter().map(of).sum()
-        };
-        let over = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
-        let producing = ms(&["producing"]);
-        let planned = producing + ms(&["setup", "idle", "stopped", "down"]);
-        let said = self.newest.1;
-        let parts = (said.cycles - self.before.0) as f64;
-        let good = (said.good - self.before.1) as f64;
-        let availability = over(producing, planned);
-        let effectiveness = over(self.ideal_cycle_s * parts, producing / 1_000.0);
-        let quality = over(good, parts);
-        let oee = availability
-            .zip(effectiveness)
-            .zip(quality)
-            .map(|((availability, effectiveness), quality)| availability * effectiveness * quality);
-        json!({
-            "utilization": over(producing, planned + ms(&["planned_down"])),
-            "availability": availability,
-            "effectiveness": effectiveness,
-            "quality_ratio": quality,
-            "oee": oee,
-            "parts": parts,
-            "good_parts": good,
-            "scrap_parts": parts - good,
-            "energy_kwh": self.energy_kwh,
-        })
+    /// A machine tells its line once a minute, when its state changed five seconds after it told the last one, and
+    /// when a shift is over; of what is folded by then.
+    fn tell(&mut self, newest: Timestamp, lateness_ms: i64) {
+        while let Some(sample) = self.waits.get(self.folded).copied() {
+            if newest.ms_since(sample.at) <= lateness_ms {
+                return;
+            }
+            self.folded += 1;
+            let told = self.told.newest();
+            let is_due = told.is_none_or(|told| {
+                told.at.floor_to(60_000) < sample.at.floor_to(60_000)
+                    || (told.said.state != sample.said.state && sample.at.ms_since(told.at) >= 5_000)
+            });
+            if is_due {
+                for sample in self.waits.drain(..self.folded) {
+                    self.told.take(sample);
+                }
+                self.folded = 0;
+            }
+        }
+    }
+
+    /// All that it did.
+    fn now(&self) -> Ledger {
+        let mut ledger = self.told.clone();
+        self.waits.iter().for_each(|sample| ledger.take(*sample));
+        ledger
     }
 }
 

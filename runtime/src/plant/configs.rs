@@ -88,6 +88,12 @@ pub(super) fn all(model: &PlantModel) -> Vec<(Kind, Box<str>, TwinConfig)> {
             attributes: text(location_attributes(location, &around)),
             metrics: metrics.take(Kind::Location, &location.id),
             stale_after_ms: location.stale_after.map(|span| span.ms()),
+            operation: model.lateness.map(|span| {
+                Box::new(Operation {
+                    lateness_ms: Some(span.ms()),
+                    ..Operation::default()
+                })
+            }),
             ..TwinConfig::default()
         };
         configs.push((Kind::Location, location.id.clone(), config));
@@ -174,18 +180,33 @@ impl<'m> Around<'m> {
         location.parent.as_deref().or(self.site)
     }
 
+    /// A location and those around it.
+    fn path(&self, id: Option<&'m str>) -> Box<[Box<str>]> {
+        let (mut path, mut next) = (Vec::new(), id);
+        while let Some(id) = next.filter(|_| path.len() <= LEVELS_MAX) {
+            path.push(id.into());
+            let location = self.locations.get(id).copied();
+            next = location.and_then(|location| self.parent(location));
+        }
+        path.into()
+    }
+
     /// When a machine means to work: its own shifts, else those of the nearest location that has some, else the plant's.
     fn operation(&self, model: &PlantModel, machine: &'m Machine) -> Option<Box<Operation>> {
         let mut shifts = machine.shifts.as_deref();
         let mut next = machine.location.as_deref();
         for _ in 0..=LEVELS_MAX {
             let location = next.and_then(|id| self.locations.get(id).copied());
-            let (None, Some(location)) = (shifts, location) else { break };
+            let (None, Some(location)) = (shifts, location) else {
+                break;
+            };
             (shifts, next) = (location.shifts.as_deref(), location.parent.as_deref());
         }
         let operation = Operation {
             calendar: calendar(shifts.unwrap_or(&model.shifts), &self.offsets),
             micro_stop_ms: model.micro_stop.map(|span| span.ms()),
+            lateness_ms: model.lateness.map(|span| span.ms()),
+            reports_to: self.path(machine.location.as_deref().or(self.site)),
         };
         (operation != Operation::default()).then(|| Box::new(operation))
     }
@@ -310,7 +331,9 @@ impl<'m> Declarations<'m> {
 
 /// The kind of a metric of which the model says a unit but no kind: as a twin without a model takes it.
 fn kind_by_name(name: &str, rollover_at: Option<f64>) -> MetricKind {
-    let counts = ["_count", "_kwh", "_kvarh", "_total"].iter().any(|end| name.ends_with(end));
+    let counts = ["_count", "_kwh", "_kvarh", "_total"]
+        .iter()
+        .any(|end| name.ends_with(end));
     match name {
         _ if counts || rollover_at.is_some() => MetricKind::Counter,
         "execution" | "state" | "state_change" => MetricKind::State,

@@ -3,6 +3,7 @@
 //! ```yaml
 //! version: 1                          # of this format; the model itself is versioned by applying it
 //! site: {id: helsinki, name: Helsinki works, timezone: Europe/Helsinki}
+//! lateness: 10s                        # messages may come so much later than newer ones and count as if in order
 //! micro_stop: 5m                       # a stop that is shorter is a micro-stop
 //! shifts:                             # by the clock on the wall at the site; without any, KPIs are over the UTC day
 //!   - {name: early, days: [mon, tue, wed, thu, fri], start: 06:00, end: 14:00, breaks: [09:00-09:15]}
@@ -52,7 +53,7 @@ pub use configs::twin_configs;
 pub use model::{
     Feeds, Location, LocationType, Machine, Metric, MetricMapping, PlantModel, Sensor, Site, UnknownSensors,
 };
-pub use shifts::Shift;
 pub use plan::{Plan, PlanItem, plan};
+pub use shifts::Shift;
 pub use span::Span;
 pub use written::{PLANT_TEXT_MAX, PlantError, Problem};

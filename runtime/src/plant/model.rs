@@ -71,6 +71,9 @@ pub struct PlantModel {
     /// A stop that is shorter is a micro-stop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) micro_stop: Option<Span>,
+    /// Messages may come so much later than newer ones and are still folded in their place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) lateness: Option<Span>,
     #[serde(serialize_with = "as_unknown_sensors", skip_serializing_if = "is_default")]
     pub(super) unknown_sensors: UnknownSensors,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -89,6 +92,7 @@ impl Default for PlantModel {
             site: None,
             shifts: Vec::new(),
             micro_stop: None,
+            lateness: None,
             unknown_sensors: UnknownSensors::Register,
             locations: Vec::new(),
             machines: Vec::new(),
@@ -183,6 +187,7 @@ impl Serialize for Ordered<'_> {
                         "site",
                         "shifts",
                         "micro_stop",
+                        "lateness",
                         "unknown_sensors",
                         "locations",
                         "machines",

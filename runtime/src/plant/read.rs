@@ -15,12 +15,14 @@ use serde_json::{Map, Value};
 use super::{
     Feeds, Location, Machine, Metric, MetricMapping, PlantModel, Sensor, Site,
     fields::{Fields, WORDS_MAX, shortened},
-    shifts::shifts,
     model::{EXECUTIONS, LOCATION_TYPES, METRIC_KINDS, UNKNOWN_SENSORS},
+    shifts::shifts,
     written::{Problems, Tree},
 };
 use crate::decode::{METRIC_NAME_MAX, METRICS_MAX, SENSOR_TYPES};
 
+/// What waits for late messages takes memory.
+const LATENESS_MAX_MS: i64 = 3_600_000;
 /// Most bytes of the attributes of one twin, as JSON.
 const ATTRIBUTES_MAX: usize = 16 * 1_024;
 /// Attributes that follow from the model; given by hand they would say something else.
@@ -36,6 +38,7 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
         "site",
         "shifts",
         "micro_stop",
+        "lateness",
         "unknown_sensors",
         "locations",
         "machines",
@@ -58,6 +61,13 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
     model.site = plant.get("site").and_then(|tree| site(tree, plant.problems));
     model.shifts = shifts(&mut plant, "shifts").unwrap_or_default();
     model.micro_stop = plant.span("micro_stop");
+    model.lateness = plant.span("lateness");
+    if model.lateness.is_some_and(|span| span.ms() > LATENESS_MAX_MS) {
+        plant.problem(
+            "lateness",
+            "at most an hour is possible (what comes later corrects history)",
+        );
+    }
     model.locations = plant.list("locations", location);
     model.machines = plant.list("machines", machine);
     model.sensors = plant.list("sensors", sensor);

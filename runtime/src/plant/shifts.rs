@@ -135,7 +135,10 @@ pub(super) fn shifts(fields: &mut Fields<'_, '_>, field: &str) -> Option<Vec<Shi
     fields.get(field)?;
     let shifts = fields.list(field, shift);
     if shifts.len() > SHIFTS_MAX {
-        fields.problem(field, &format!("has {} shifts (at most {SHIFTS_MAX})", shifts.len()));
+        fields.problem(
+            field,
+            &format!("has {} shifts (at most {SHIFTS_MAX})", shifts.len()),
+        );
         return Some(Vec::new());
     }
     for (at, shift) in shifts.iter().enumerate() {
@@ -164,7 +167,10 @@ fn shift(tree: &Tree, path: String, problems: &mut Problems) -> Option<Shift> {
     };
     let (start_min, end_min) = shift.span()?;
     if shift.breaks.len() > BREAKS_MAX {
-        fields.problem("breaks", &format!("has {} entries (at most {BREAKS_MAX})", shift.breaks.len()));
+        fields.problem(
+            "breaks",
+            &format!("has {} entries (at most {BREAKS_MAX})", shift.breaks.len()),
+        );
     }
     for (at, text) in shift.breaks.iter().enumerate() {
         let within = break_minutes(text, start_min).is_some_and(|(_, to)| to <= end_min);
@@ -195,11 +201,18 @@ fn clock(fields: &mut Fields<'_, '_>, field: &str) -> Option<Box<str>> {
 }
 
 fn day(tree: &Tree, path: String, problems: &mut Problems) -> Option<&'static str> {
-    let text = if let Tree::Text(text) = tree { text.as_str() } else { "" };
+    let text = if let Tree::Text(text) = tree {
+        text.as_str()
+    } else {
+        ""
+    };
     let found = DAYS.into_iter().find(|day| *day == text);
     if found.is_none() {
         let hint = problems.nearest(text, DAYS.into_iter());
-        problems.add(path, format!("a day is needed{hint} (one of {})", DAYS.join(", ")));
+        problems.add(
+            path,
+            format!("a day is needed{hint} (one of {})", DAYS.join(", ")),
+        );
     }
     found
 }
@@ -208,7 +221,10 @@ fn words(tree: &Tree, path: String, problems: &mut Problems) -> Option<Box<str>>
     if let Tree::Text(text) = tree {
         return Some(text.as_str().into());
     }
-    problems.add(path, format!("is {} (text is needed, e.g. 09:00-09:15)", tree.type_name()));
+    problems.add(
+        path,
+        format!("is {} (text is needed, e.g. 09:00-09:15)", tree.type_name()),
+    );
     None
 }
 
@@ -229,11 +245,31 @@ mod tests {
     #[test]
     fn a_shift_over_midnight_and_its_breaks_are_counted_from_the_midnight_before() {
         for (shift, days, start_min, end_min, breaks) in [
-            (shift(&["mon", "fri"], "06:00", "14:00", &["09:00-09:15"]), 0b001_0001, 360, 840, vec![(540, 555)]),
-            (shift(&[], "22:00", "06:00", &["23:50-00:20", "02:00-02:30"]), 0x7f, 1_320, 1_800, vec![(1_430, 1_460), (1_560, 1_590)]),
-            (shift(&["sun"], "0:00", "00:00", &[]), 0b100_0000, 0, 1_440, vec![]),
+            (
+                shift(&["mon", "fri"], "06:00", "14:00", &["09:00-09:15"]),
+                0b001_0001,
+                360,
+                840,
+                vec![(540, 555)],
+            ),
+            (
+                shift(&[], "22:00", "06:00", &["23:50-00:20", "02:00-02:30"]),
+                0x7f,
+                1_320,
+                1_800,
+                vec![(1_430, 1_460), (1_560, 1_590)],
+            ),
+            (
+                shift(&["sun"], "0:00", "00:00", &[]),
+                0b100_0000,
+                0,
+                1_440,
+                vec![],
+            ),
         ] {
-            let resolved = shift.resolved().map(|shift| (shift.days, shift.start_min, shift.end_min, shift.breaks.to_vec()));
+            let resolved = shift
+                .resolved()
+                .map(|shift| (shift.days, shift.start_min, shift.end_min, shift.breaks.to_vec()));
             assert_eq!(resolved, Some((days, start_min, end_min, breaks)));
         }
     }
@@ -244,6 +280,9 @@ mod tests {
         // Twice a year from 2020 to 2044, and what held before.
         assert_eq!(of(Some("Europe/Helsinki")), 51);
         assert_eq!((of(Some("Asia/Tokyo")), of(None)), (1, 0));
-        assert_eq!(calendar(&[], &offsets(Some("Europe/Helsinki"))), Calendar::default());
+        assert_eq!(
+            calendar(&[], &offsets(Some("Europe/Helsinki"))),
+            Calendar::default()
+        );
     }
 }

@@ -126,8 +126,14 @@ mod tests {
         };
         let close = |one: f64, other: f64| (one - other).abs() < 1e-9;
         let found = demand.unwrap_or(wanted);
-        assert_eq!((found.first_end, found.last_end), (wanted.first_end, wanted.last_end));
-        assert!(close(found.first_kw, wanted.first_kw) && close(found.whole_kw, wanted.whole_kw), "{found:?}");
+        assert_eq!(
+            (found.first_end, found.last_end),
+            (wanted.first_end, wanted.last_end)
+        );
+        assert!(
+            close(found.first_kw, wanted.first_kw) && close(found.whole_kw, wanted.whole_kw),
+            "{found:?}"
+        );
         assert!(energy.quarter_kwh.is_some_and(|kwh| close(kwh, 0.375)));
         assert_eq!(found.since(at(15)), Some(found.whole_kw));
         assert_eq!(found.since(at(45)), None);

@@ -3,6 +3,8 @@
 //! Promises: bounded; what is over is kept as bytes, some hundred each, and read only when somebody asks. Its figures
 //! hold the ideal time of what was made, by the ideal cycle of then.
 
+use std::sync::Arc;
+
 use prost::Message;
 
 use super::{
@@ -30,7 +32,7 @@ pub(crate) struct Run {
 
 /// One that is over, as `RunWire`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Done(pub(crate) Box<[u8]>);
+pub(crate) struct Done(pub(crate) Arc<[u8]>);
 
 impl Done {
     /// What it was; `None` for bytes of a later release that cannot be read.
@@ -39,22 +41,22 @@ impl Done {
     }
 }
 
-pub(super) fn keep(
-    done: &mut Vec<Done>,
-    most: usize,
-    run: &Run,
-    ended_at: Timestamp,
-    ideal_cycle_s: Option<f64>,
-) {
-    let over = Run {
-        name: run.name[..run.name.floor_char_boundary(NAME_MAX)].into(),
-        began_at: run.began_at,
-        ends_at: Some(ended_at),
-        figures: run.figures.clone().with_ideal(ideal_cycle_s),
-    };
+impl Run {
+    /// What it was, now that it is over.
+    pub(super) fn over(self, at: Timestamp, ideal_cycle_s: Option<f64>) -> Self {
+        Self {
+            name: self.name[..self.name.floor_char_boundary(NAME_MAX)].into(),
+            began_at: self.began_at,
+            ends_at: Some(self.ends_at.map_or(at, |ends_at| ends_at.min(at))),
+            figures: self.figures.with_ideal(ideal_cycle_s),
+        }
+    }
+}
+
+pub(super) fn keep(done: &mut Vec<Done>, most: usize, over: &Run) {
     if done.len() >= most {
         done.remove(0);
     }
     done.reserve_exact(1);
-    done.push(Done(run_to_wire(&over).encode_to_vec().into()));
+    done.push(Done(run_to_wire(over).encode_to_vec().into()));
 }

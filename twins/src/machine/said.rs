@@ -5,9 +5,9 @@
 
 use super::{Machine, Plan, figures::Quantity};
 use crate::{
-    config::{Execution, TwinConfig},
-    event::Value,
-    metric::{Taken, execution, execution_of_number, is_execution},
+    config::Execution,
+    metric::{Rules, Taken, execution, execution_of_number, is_execution},
+    pending::Seen,
     time::Timestamp,
 };
 
@@ -20,39 +20,39 @@ pub(crate) struct Said<'a> {
 }
 
 impl Machine {
-    /// Takes one value of a reading of `at`; what `taken` says of it, and until when it holds.
+    /// Takes one value of a reading of `at`, and what `taken` says of it.
     pub(crate) fn take<'a>(
         &mut self,
         name: &str,
-        value: &'a Value,
+        seen: Seen<'a>,
         at: Timestamp,
         taken: &Taken,
-        held_until: Timestamp,
-        config: Option<&TwinConfig>,
+        rules: &Rules<'_>,
         said: &mut Said<'a>,
     ) {
-        match value {
-            Value::Number(number) => match name {
+        let config = rules.config;
+        match seen {
+            Seen::Number(number) => match name {
                 "cycle_count" | "part_count" => self.count(Quantity::Cycles, taken.grown, at),
                 "good_count" => self.count(Quantity::Good, taken.grown, at),
                 "scrap_count" | "reject_count" => self.count(Quantity::Scrap, taken.grown, at),
                 "energy_kwh" => self.metered(taken.grown, taken.since, at),
                 "energy_kvarh" => self.count(Quantity::Reactive, taken.grown, at),
-                "power_kw" if taken.newest => self.powered(*number, at, held_until),
-                "power_factor" => self.power_factor(*number),
-                _ if is_execution(name) => said.execution = Some(execution_of_number(name, *number, config)),
+                "power_kw" if taken.newest => self.powered(number, at, at.plus_ms(rules.hold_ms())),
+                "power_factor" => self.power_factor(number),
+                _ if is_execution(name) => said.execution = Some(execution_of_number(name, number, config)),
                 _ => {}
             },
-            Value::Text(word) => match name {
+            Seen::Text(word) => match name {
                 "downtime_reason" | "stop_reason" => said.reason = Some(word),
                 "job_id" => said.job = Some(word),
                 _ if is_execution(name) => said.execution = Some(execution(word, config)),
                 _ => {}
             },
-            Value::Bool(yes) if is_execution(name) => {
-                said.execution = Some(execution(if *yes { "true" } else { "false" }, config));
+            Seen::Bool(yes) if is_execution(name) => {
+                said.execution = Some(execution(if yes { "true" } else { "false" }, config));
             }
-            Value::Bool(_) => {}
+            Seen::Bool(_) => {}
         }
     }
 

@@ -173,7 +173,10 @@ fn a_shift_over_a_change_of_the_clocks_has_the_hours_it_has() {
         let length_ms = night.ends_at.expect("an end").ms_since(night.began_at);
         assert_eq!((&*night.name, length_ms as f64), ("night", hours * 3_600_000.0));
         let ms = |execution: Execution| night.figures.times[execution as usize - 1] as f64;
-        assert_eq!((ms(Down), ms(PlannedDown)), ((hours - 0.5) * 3_600_000.0, 1_800_000.0));
+        assert_eq!(
+            (ms(Down), ms(PlannedDown)),
+            ((hours - 0.5) * 3_600_000.0, 1_800_000.0)
+        );
         assert_eq!(night.figures.kpi("availability", None), Some(Ok(0.0)));
     }
 }
@@ -204,7 +207,11 @@ fn a_shift_has_its_own_kpis_and_is_kept_when_it_is_over() {
     }
     assert_eq!(night.figures.stops.len(), 1);
     assert_eq!(
-        (&*night.figures.stops[0].reason, night.figures.stops[0].ms, night.figures.stops[0].count),
+        (
+            &*night.figures.stops[0].reason,
+            night.figures.stops[0].ms,
+            night.figures.stops[0].count
+        ),
         ("tool broken", 3_600_000, 1)
     );
     // The twenty minutes after it are the day's, and nothing is known of them.
@@ -236,7 +243,10 @@ fn stops_are_told_apart_by_reason_and_length() {
         .map(|stop| (stop.reason.to_string(), stop.ms / 1_000, stop.count))
         .collect();
     let wanted = [("spindle", 670, 2), ("down", 300, 1), ("stopped", 20, 1)];
-    assert_eq!(stops, wanted.map(|(reason, s, count)| (reason.to_owned(), s, count)));
+    assert_eq!(
+        stops,
+        wanted.map(|(reason, s, count)| (reason.to_owned(), s, count))
+    );
     // Only the stop of 20 s was shorter than five minutes; the one that is on is not over.
     assert_eq!((machine.day.micro_stops, machine.day.micro_stop_ms), (1, 20_000));
 }
@@ -279,7 +289,14 @@ fn a_job_on_the_machine_has_its_own_figures() {
     let jobs: Vec<_> = machine.jobs_done.iter().filter_map(|done| done.run()).collect();
     let shown: Vec<_> = jobs
         .iter()
-        .map(|job| (&*job.name, job.figures.good, job.figures.energy_kwh, job.figures.times[0]))
+        .map(|job| {
+            (
+                &*job.name,
+                job.figures.good,
+                job.figures.energy_kwh,
+                job.figures.times[0],
+            )
+        })
         .collect();
     assert_eq!(shown, [("4711", 5.0, 2.0, 60_000), ("4712", 0.0, 1.0, 0)]);
 }

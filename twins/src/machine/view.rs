@@ -8,7 +8,7 @@ use serde::{
 };
 
 use super::{Figures, Machine, StateTimes, figures::StopTime, runs::Run};
-use crate::{config::Execution, time::Timestamp};
+use crate::{config::Execution, line::Line, time::Timestamp};
 
 /// KPIs of a shift or a job that is over.
 const RUN_KPIS: [&str; 21] = [
@@ -112,9 +112,7 @@ impl Serialize for Kpis<'_> {
         for (name, kpi) in all() {
             map.serialize_entry(name, &kpi.ok())?;
         }
-        let reasons: Vec<_> = all()
-            .filter_map(|(name, kpi)| Some((name, kpi.err()?)))
-            .collect();
+        let reasons: Vec<_> = all().filter_map(|(name, kpi)| Some((name, kpi.err()?))).collect();
         if !reasons.is_empty() {
             map.serialize_entry("reasons", &Reasons(&reasons))?;
         }
@@ -162,7 +160,11 @@ impl Serialize for RunView {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("name", &*run.name)?;
         map.serialize_entry("began_at", &run.began_at)?;
-        let (ended_at, ends_at) = if self.is_over { (run.ends_at, None) } else { (None, run.ends_at) };
+        let (ended_at, ends_at) = if self.is_over {
+            (run.ends_at, None)
+        } else {
+            (None, run.ends_at)
+        };
         map.serialize_entry("ended_at", &ended_at)?;
         if let Some(ends_at) = ends_at {
             map.serialize_entry("ends_at", &ends_at)?;
@@ -172,6 +174,16 @@ impl Serialize for RunView {
         map.serialize_entry("downtime", &Stops(&figures.longest_stops()))?;
         map.serialize_entry("micro_stops", &MicroStops::of(figures))?;
         map.end()
+    }
+}
+
+impl Line {
+    /// What is said of its machines' time within `state`.
+    pub(crate) fn entries<S: SerializeMap>(&self, map: &mut S) -> Result<(), S::Error> {
+        let figures = self.figures();
+        map.serialize_entry("time_in_state_s", &Times(&figures.times))?;
+        map.serialize_entry("downtime", &Stops(&figures.longest_stops()))?;
+        map.serialize_entry("micro_stops", &MicroStops::of(&figures))
     }
 }
 
@@ -207,7 +219,10 @@ impl Machine {
 
     /// Its shifts, the one that is on first, then the newest.
     pub(crate) fn shifts(&self, ideal_cycle_s: Option<f64>) -> Vec<RunView> {
-        let on = self.shift.as_deref().map(|shift| RunView::open(shift, ideal_cycle_s));
+        let on = self
+            .shift
+            .as_deref()
+            .map(|shift| RunView::open(shift, ideal_cycle_s));
         let over = self.shifts_done.iter().rev().filter_map(|done| done.run());
         on.into_iter().chain(over.map(RunView::over)).collect()
     }

@@ -66,6 +66,8 @@ pub(crate) struct MachineWire {
     failures: Option<FailuresWire>,
     #[prost(message, optional, tag = "109")]
     stretch: Option<StretchWire>,
+    #[prost(message, optional, tag = "110")]
+    told: Option<ToldWire>,
 }
 
 /// Times and quantities of a period. Fields 1 to 8 are those that the machine itself has for its day.
@@ -166,6 +168,15 @@ struct FailuresWire {
     operating_ms: i64,
     #[prost(int64, tag = "5")]
     repaired_ms: i64,
+}
+
+/// What the locations around the machine know.
+#[derive(Clone, Copy, PartialEq, Message)]
+struct ToldWire {
+    #[prost(sint64, tag = "1")]
+    at_ms: i64,
+    #[prost(uint32, tag = "2")]
+    execution: u32,
 }
 
 /// Where the machine stands in its calendar.
@@ -345,13 +356,23 @@ pub(crate) fn machine_to_wire(machine: &Machine) -> MachineWire {
             until_ms: machine.stretch_until.ms(),
             boundary_ms: machine.boundary.ms(),
         }),
+        told: (machine.told_at != Timestamp::default()).then(|| ToldWire {
+            at_ms: machine.told_at.ms(),
+            execution: machine.told as u32,
+        }),
     }
 }
 
 pub(crate) fn machine_from_wire(wire: MachineWire) -> Result<Machine, DecodeError> {
     let time = |ms: Option<i64>| ms.map(Timestamp::from_ms);
     // Where nothing is known of a time it is the default, which lies before all times that can be given.
-    let point = |ms: i64| if ms == 0 { Timestamp::default() } else { Timestamp::from_ms(ms) };
+    let point = |ms: i64| {
+        if ms == 0 {
+            Timestamp::default()
+        } else {
+            Timestamp::from_ms(ms)
+        }
+    };
     let mut day = figures_from_wire(FiguresWire {
         transitions: wire.transitions_today,
         cycles: wire.cycles,
@@ -385,6 +406,14 @@ pub(crate) fn machine_from_wire(wire: MachineWire) -> Result<Machine, DecodeErro
                 .map(|kw| (kw, Timestamp::from_ms(energy.power_until_ms))),
             quarter_kwh: energy.quarter_kwh,
         },
+        untold: Vec::new(),
+        told_at: wire
+            .told
+            .map_or_else(Timestamp::default, |told| point(told.at_ms)),
+        told: wire
+            .told
+            .and_then(|told| Execution::from_number(told.execution))
+            .unwrap_or(Execution::Unknown),
         stop: wire.stop.map(|stop| {
             Box::new(Stop {
                 total_ms: stop.total_ms,

@@ -3,97 +3,116 @@
 //! Promises: an older value never overwrites a newer one. A late value that is still the metric's newest also corrects
 //! what its predecessor was held for; one between two known values counts by itself. Words are `clip`ped.
 
-use super::{METRICS_MAX, MINUTE_MS, Metric, Metrics, Rules, Taken, number, state_name};
+use super::{METRICS_MAX, MINUTE_MS, Metric, Metrics, Rules, Taken, state_name};
 use crate::{
     bucket::{Bucket, STEPS, Word},
-    config::MetricKind,
-    defaults::{declared_kind, rollover_at},
+    config::{MetricKind, TwinConfig},
+    defaults::declared_kind,
     event::Value,
+    pending::Seen,
     rollup::{Level, RollupRow, Stats},
     time::Timestamp,
 };
 
 /// Longest word kept, in bytes.
-const WORD_MAX: usize = 256;
+pub(crate) const WORD_MAX: usize = 256;
 
 impl Metrics {
-    /// Takes a value; what belongs to closed buckets goes to `corrections`.
-    pub(crate) fn take(
+    /// Sees a value: which metric it is of, made if it is new; the newest value is known from now on. `None` where it
+    /// cannot be taken.
+    pub(crate) fn see(
         &mut self,
         name: &str,
         value: &Value,
         at: Timestamp,
+        config: Option<&TwinConfig>,
+    ) -> Option<usize> {
+        let known = self.items.iter().position(|metric| *metric.name == *name);
+        let kind = known.map_or_else(|| declared_kind(config, name), |index| self.items[index].kind);
+        if !is_usable(kind, Seen::of(value)) || (known.is_none() && self.items.len() >= METRICS_MAX) {
+            self.refused = self.refused.saturating_add(1);
+            return None;
+        }
+        let Some(index) = known else {
+            self.items.reserve_exact(1);
+            self.items.push(Metric {
+                name: name.into(),
+                value: clip(value),
+                at,
+                sealed: None,
+                kind,
+                open: Bucket::default(),
+                wider: None,
+                states: None,
+            });
+            return Some(self.items.len() - 1);
+        };
+        let metric = &mut self.items[index];
+        let seen = Seen::of(value);
+        // Of two values of one time the same one is the newest, whichever came first.
+        if at > metric.at || (at == metric.at && seen.order(Seen::of(&metric.value)).is_gt()) {
+            match (&mut metric.value, value) {
+                (Value::Number(place), Value::Number(new)) => *place = *new + 0.0,
+                (place, value) if !seen.is(place) => *place = clip(value),
+                _ => {}
+            }
+            metric.at = at;
+        }
+        Some(index)
+    }
+
+    /// Takes a value that was seen; what belongs to closed buckets goes to `corrections`.
+    pub(crate) fn take(
+        &mut self,
+        index: usize,
+        seen: Seen<'_>,
+        at: Timestamp,
         rules: &Rules<'_>,
         corrections: &mut Vec<RollupRow>,
     ) -> Taken {
-        let known = self.items.iter().position(|metric| *metric.name == *name);
-        let kind = known.map_or_else(
-            || declared_kind(rules.config, name),
-            |index| self.items[index].kind,
-        );
-        let usable = match (kind, value) {
-            (_, Value::Number(number)) => number.is_finite(),
-            (MetricKind::Counter, Value::Text(_)) => false,
-            _ => true,
+        let Some(metric) = self.items.get(index) else {
+            return Taken::default();
         };
-        if !usable || (known.is_none() && self.items.len() >= METRICS_MAX) {
+        if !is_usable(metric.kind, seen) {
+            // The plant model made a counter of it meanwhile.
             self.refused = self.refused.saturating_add(1);
             return Taken::default();
         }
-        let index = known.unwrap_or_else(|| self.add(name, value, at, kind));
-        if kind == MetricKind::State {
-            self.take_word(index, known.is_none(), value, at, rules, corrections);
+        if metric.kind == MetricKind::State {
+            self.take_word(index, seen, at, rules, corrections);
             return Taken::default();
         }
-        self.take_number(index, known.is_none(), value, at, rules, corrections)
-    }
-
-    fn add(&mut self, name: &str, value: &Value, at: Timestamp, kind: MetricKind) -> usize {
-        self.items.reserve_exact(1);
-        self.items.push(Metric {
-            name: name.into(),
-            value: clip(value),
-            at,
-            kind,
-            open: Bucket::default(),
-            wider: None,
-            states: None,
-        });
-        self.items.len() - 1
+        self.take_number(index, seen, at, rules, corrections)
     }
 
     fn take_number(
         &mut self,
         index: usize,
-        is_new: bool,
-        value: &Value,
+        seen: Seen<'_>,
         at: Timestamp,
         rules: &Rules<'_>,
         corrections: &mut Vec<RollupRow>,
     ) -> Taken {
         let (minute, late) = (self.minute_of(at), self.is_late(at));
         let metric = &mut self.items[index];
-        let (kind, before_at) = (metric.kind, metric.at);
-        let newest = is_new || at >= before_at;
-        let before = if is_new { None } else { number(&metric.value) };
-        let new = number(value).map(|new| new + 0.0); // Minus zero would not survive its way to disk.
-        let mut taken = Taken::default();
-        if newest {
-            (taken.newest, taken.since) = (true, before.map(|_| before_at));
-            match (kind, before, new) {
-                (MetricKind::Counter, Some(before), Some(new)) => {
-                    taken.grown = growth(before, new, || rollover_at(rules.config, &metric.name));
+        let kind = metric.kind;
+        let sealed = metric.sealed.as_ref().map(|(value, at)| (Seen::of(value), *at));
+        let before = sealed.and_then(|(before, _)| before.number());
+        let before_at = sealed.map_or(at, |(_, before_at)| before_at);
+        let taken = Taken::of(metric, sealed, seen, at, rules.config);
+        if taken.newest {
+            if kind == MetricKind::Gauge && !late {
+                metric.hold_until(at, minute, rules);
+            }
+            match (&mut metric.sealed, seen) {
+                (Some((Value::Number(place), place_at)), Seen::Number(new)) => {
+                    (*place, *place_at) = (new + 0.0, at);
                 }
-                (MetricKind::Gauge, ..) if !late => metric.hold_until(at, minute, rules),
-                _ => {}
+                (Some((place, place_at)), seen) if seen.is(place) => *place_at = at,
+                (place, seen) => *place = Some((seen.value(), at)),
             }
-            match (&mut metric.value, value) {
-                (Value::Number(place), Value::Number(new)) => *place = *new + 0.0,
-                (place, value) => *place = clip(value),
-            }
-            metric.at = at;
         }
-        let Some(new) = new else { return taken };
+        let Some(new) = seen.number() else { return taken };
         if !late {
             metric.open.add(ms_into_hour(at), new);
             if kind == MetricKind::Counter {
@@ -106,7 +125,7 @@ impl Metrics {
             ..Stats::of(at, new)
         };
         self.put(index, at, &part, corrections);
-        if newest && kind == MetricKind::Gauge {
+        if taken.newest && kind == MetricKind::Gauge {
             // In the closed minutes the value before was held in its place.
             let held_until = |from: Timestamp| from.plus_ms(rules.hold_ms()).min(minute);
             let (middle, end) = (
@@ -126,27 +145,35 @@ impl Metrics {
     fn take_word(
         &mut self,
         index: usize,
-        is_new: bool,
-        value: &Value,
+        seen: Seen<'_>,
         at: Timestamp,
         rules: &Rules<'_>,
         corrections: &mut Vec<RollupRow>,
     ) {
         let (minute, late) = (self.minute_of(at), self.is_late(at));
         let metric = &mut self.items[index];
+        let sealed = metric.sealed.as_ref().map(|(value, at)| (Seen::of(value), *at));
+        let before_at = sealed.map_or(at, |(_, before_at)| before_at);
         // Between two words that are known, an older one has no end: it is not taken.
-        if !is_new && at < metric.at {
+        if at < before_at {
             return;
         }
-        let before = (!is_new).then(|| metric.word(rules.config));
         // After a gap the same word is a new beginning.
-        let resumed = metric.at < rules.steady_since || at > rules.known_until;
+        let resumed = before_at < rules.steady_since || at > rules.known_until;
+        let same = sealed.is_some_and(|(before, _)| before == seen);
+        if same && !resumed && !late {
+            metric.hold_until(at, minute, rules);
+            if let Some((_, place_at)) = &mut metric.sealed {
+                *place_at = at;
+            }
+            return;
+        }
+        let before = sealed.map(|(before, _)| metric.word(before, rules.config));
         if !late {
             metric.hold_until(at, minute, rules);
         }
-        metric.value = clip(value);
-        metric.at = at;
-        let word = metric.word(rules.config);
+        metric.sealed = Some((seen.value(), at));
+        let word = metric.word(seen, rules.config);
         let entered = u32::from(resumed || before.as_ref() != Some(&word));
         if !late {
             if entered > 0 {
@@ -236,7 +263,7 @@ impl Metrics {
 }
 
 /// What a counter grew by: a fall is a rollover where one is declared, else a reset to zero.
-fn growth(before: f64, new: f64, rollover_at: impl FnOnce() -> Option<f64>) -> f64 {
+pub(super) fn growth(before: f64, new: f64, rollover_at: impl FnOnce() -> Option<f64>) -> f64 {
     if new >= before {
         return new - before;
     }
@@ -244,6 +271,14 @@ fn growth(before: f64, new: f64, rollover_at: impl FnOnce() -> Option<f64>) -> f
         // A fall over most of the range is a wrap; a smaller one is a reset.
         Some(limit) if limit > before && before - new > limit / 2.0 => limit - before + new,
         _ => new.max(0.0),
+    }
+}
+
+fn is_usable(kind: MetricKind, seen: Seen<'_>) -> bool {
+    match (kind, seen) {
+        (_, Seen::Number(number)) => number.is_finite(),
+        (MetricKind::Counter, Seen::Text(_)) => false,
+        _ => true,
     }
 }
 

@@ -83,7 +83,11 @@ mod tests {
             ("Machine/State", 6.0, None, Execution::Unknown),
         ] {
             assert!(is_execution(name));
-            assert_eq!(execution_of_number(name, number, config), wanted, "{name} {number}");
+            assert_eq!(
+                execution_of_number(name, number, config),
+                wanted,
+                "{name} {number}"
+            );
         }
         assert!(!is_execution("Machine/Speed") && !is_execution("statecurrent"));
     }

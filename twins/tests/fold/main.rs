@@ -6,6 +6,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
 mod damage;
+mod disorder;
 mod rollups;
 mod states;
 mod streams;

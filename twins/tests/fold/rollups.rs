@@ -11,7 +11,8 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::Value as Json;
 
 use super::{
-    Buckets, DAY_MS, MINUTE_MS, STALE_MS, at, configured, folded, history, reading, streams::moments,
+    Buckets, DAY_MS, MINUTE_MS, STALE_MS, at, configured, disorder::as_folded, folded, history, reading,
+    streams::moments,
 };
 
 /// Adds a part to the buckets of all widths that hold its time.
@@ -38,18 +39,21 @@ fn hold(buckets: &mut Buckets, name: &str, value: f64, from: Timestamp, to: Time
     }
 }
 
-/// The naive history of gauges: every value counts where its time is; one holds until the next newer one came, at
-/// most `hold_ms`, as far as minutes are closed.
+/// The naive history of gauges: every value counts where its time is; one holds until the next newer one was folded,
+/// at most `hold_ms`, as far as minutes are closed.
 fn naive_gauges(received: &[(i64, Vec<(&'static str, f64)>)], hold_ms: i64) -> Buckets {
     let mut buckets = Buckets::new();
     let mut newest: BTreeMap<&str, Vec<(Timestamp, f64)>> = BTreeMap::new();
-    for (ms, values) in received {
-        for (name, value) in values {
-            put(&mut buckets, name, at(*ms), &Stats::of(at(*ms), *value));
-            let known = newest.entry(name).or_default();
-            if known.last().is_none_or(|(last, _)| at(*ms) >= *last) {
-                known.push((at(*ms), *value));
-            }
+    let each = received
+        .iter()
+        .flat_map(|(ms, values)| values.iter().map(|value| (*ms, *value)));
+    let each: Vec<(i64, (&str, f64))> = each.collect();
+    let order = |one: &(&str, f64), other: &(&str, f64)| one.0.cmp(other.0).then(one.1.total_cmp(&other.1));
+    for (ms, (name, value)) in as_folded(&each, order) {
+        put(&mut buckets, name, at(ms), &Stats::of(at(ms), value));
+        let known = newest.entry(name).or_default();
+        if known.last().is_none_or(|(last, _)| at(ms) >= *last) {
+            known.push((at(ms), value));
         }
     }
     let closed = received
@@ -150,6 +154,8 @@ proptest! {
         let days = history(&twin, &effects.rollups).into_iter().filter(|((level, ..), _)| *level == Level::D1);
         let grown: f64 = days.map(|(_, stats)| stats.increase).sum();
         let newest = moments.iter().max().expect("a reading");
-        prop_assert_eq!(grown, value(newest / 1_000 * 1_000) - value(moments[0] / 1_000 * 1_000));
+        let received: Vec<_> = moments.iter().map(|ms| (*ms, ())).collect();
+        let (first, ()) = as_folded(&received, |(), ()| std::cmp::Ordering::Equal)[0];
+        prop_assert_eq!(grown, value(newest / 1_000 * 1_000) - value(first / 1_000 * 1_000));
     }
 }

@@ -73,25 +73,31 @@ fn any_config() -> impl Strategy<Value = TwinConfig> {
 }
 
 /// Shifts of any days and times, in a zone whose clocks change.
-fn any_operation() -> impl Strategy<Value = Operation> {
-    let shift = (0..128_u8, 0..1_440_u16, 1..1_440_u16, 0..1_440_u16).prop_map(|(days, start_min, length, pause)| {
-        Shift {
-            name: format!("from {start_min}").into(),
-            days,
-            start_min,
-            end_min: start_min + length,
-            breaks: [(start_min + pause.min(length), start_min + length)].into(),
-        }
-    });
+pub(crate) fn any_operation() -> impl Strategy<Value = Operation> {
+    let shift =
+        (0..128_u8, 0..1_440_u16, 1..1_440_u16, 0..1_440_u16).prop_map(|(days, start_min, length, pause)| {
+            Shift {
+                name: format!("from {start_min}").into(),
+                days,
+                start_min,
+                end_min: start_min + length,
+                breaks: [(start_min + pause.min(length), start_min + length)].into(),
+            }
+        });
     let offsets = [(-1_000_000_000, 120), (9_000_000, 180), (2_000_000_000, -210)];
     let offsets = offsets.map(|(from, minutes)| Offset::new(at(from), minutes));
     let micro_stop_ms = option::of(0..1_000_000_i64);
-    (vec(shift, 0..4), micro_stop_ms).prop_map(move |(shifts, micro_stop_ms)| Operation {
-        calendar: Calendar {
-            shifts: shifts.into(),
-            offsets: offsets.into(),
-        },
-        micro_stop_ms,
+    let lateness_ms = option::of(prop_oneof![Just(0_i64), 0..100_000_i64, any::<i64>()]);
+    (vec(shift, 0..4), micro_stop_ms, lateness_ms).prop_map(move |(shifts, micro_stop_ms, lateness_ms)| {
+        Operation {
+            calendar: Calendar {
+                shifts: shifts.into(),
+                offsets: offsets.into(),
+            },
+            micro_stop_ms,
+            lateness_ms,
+            reports_to: ["line-1".into(), "plant".into()].into(),
+        }
     })
 }
 
