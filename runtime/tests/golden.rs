@@ -207,6 +207,13 @@ async fn shown(node: &Node) -> Json {
     })
 }
 
+/// What is worked out otherwise since 0.1: a power counts until it is stale, also where no later one comes.
+const OTHERWISE: [&str; 3] = [
+    "/kpis/energy_kwh",
+    "/kpis/energy_kwh_per_good_part",
+    "/kpis/idle_energy_share",
+];
+
 /// Everything that `wanted` says is in `found`; a later release may show more.
 fn assert_still_shows(found: &Json, wanted: &Json, place: &str) {
     match (found, wanted) {
@@ -216,6 +223,9 @@ fn assert_still_shows(found: &Json, wanted: &Json, place: &str) {
                 assert_still_shows(found, wanted, &format!("{place}/{name}"));
             }
         }
+        // The words of a reason may become better, as long as there is one.
+        _ if place.contains("/reasons/") => assert!(found.is_string(), "{place}"),
+        _ if OTHERWISE.iter().any(|end| place.ends_with(end)) => assert!(found.is_number(), "{place}"),
         _ => assert_eq!(found, wanted, "{place}"),
     }
 }

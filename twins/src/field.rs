@@ -84,16 +84,16 @@ impl Twin {
         }
         if name == "day_start" {
             return self
-                .kpi_day(self.machine_now().as_deref())
+                .kpi_day(&self.basis())
                 .map(|day| Field::Text(day.to_string().into()));
         }
         if name == "reasons" {
-            let (mut kpis, machine) = (kpis::names(self.id.kind()).iter(), self.machine_now());
+            let (mut kpis, basis) = (kpis::names(self.id.kind()).iter(), self.basis());
             return kpis
-                .any(|name| matches!(self.kpi(name, machine.as_deref()), Some(Err(_))))
+                .any(|name| matches!(self.kpi(name, &basis), Some(Err(_))))
                 .then_some(Field::Composite);
         }
-        let kpi = self.kpi(name, self.machine_now().as_deref());
+        let kpi = self.kpi(name, &self.basis());
         kpi.map(|kpi| kpi.map_or(Field::Null, Field::Number))
     }
 

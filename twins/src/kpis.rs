@@ -3,9 +3,11 @@
 //! Promises: each is a number or the reason why there is none; as of the newest event. A machine's are over the shift
 //! that is on, else over the UTC day of the newest event (`machine/figures.rs` has the formulas).
 
+use std::borrow::Cow;
+
 use crate::{
     id::Kind,
-    machine::{Kpi, Machine},
+    machine::{Figures, Kpi, Machine},
     time::Timestamp,
     twin::{Nature, Twin},
 };
@@ -79,9 +81,45 @@ pub(crate) fn names(kind: Kind) -> &'static [&'static str] {
     }
 }
 
+/// What the KPIs of a twin are read off, worked out once for all of them.
+pub(crate) enum Basis<'a> {
+    /// A machine, with what waits to be folded.
+    Machine(Cow<'a, Machine>),
+    /// The sum of a location's machines.
+    Line(Box<Figures>),
+    /// The twin as it is.
+    Itself,
+}
+
+impl Basis<'_> {
+    pub(crate) fn machine(&self) -> Option<&Machine> {
+        if let Self::Machine(machine) = self {
+            Some(machine)
+        } else {
+            None
+        }
+    }
+}
+
+/// Of a location: the machines' demands were not at one time, and what it turns out is told by its jobs.
+fn of_machines(name: &str) -> bool {
+    !matches!(name, "peak_demand_kw" | "throughput_per_h" | "cycle_time_s")
+}
+
 impl Twin {
-    /// A numeric KPI by name; `None` where the kind of twin has no such KPI. `now` is the machine as it is shown.
-    pub(crate) fn kpi(&self, name: &str, now: Option<&Machine>) -> Option<Kpi> {
+    /// What its KPIs are read off.
+    pub(crate) fn basis(&self) -> Basis<'_> {
+        match (&self.nature, self.machine_now()) {
+            (_, Some(machine)) => Basis::Machine(machine),
+            (Nature::Location(location), _) if !location.line.is_empty() => {
+                Basis::Line(Box::new(location.line.figures()))
+            }
+            _ => Basis::Itself,
+        }
+    }
+
+    /// A numeric KPI by name; `None` where the kind of twin has no such KPI.
+    pub(crate) fn kpi(&self, name: &str, basis: &Basis<'_>) -> Option<Kpi> {
         let seconds = |ms: i64| ms as f64 / 1_000.0;
         let left = |visits: u64, value: f64| {
             if visits > 0 {
@@ -90,11 +128,14 @@ impl Twin {
                 Err("no job has left yet")
             }
         };
+        if let Basis::Machine(machine) = basis {
+            let ideal_cycle_s = self.config.as_ref().and_then(|config| config.ideal_cycle_s);
+            return machine.kpi(name, ideal_cycle_s);
+        }
         Some(match (&self.nature, name) {
             (Nature::Machine(sealed), name) => {
-                let machine = now.unwrap_or(sealed);
                 let ideal_cycle_s = self.config.as_ref().and_then(|config| config.ideal_cycle_s);
-                machine.kpi(name, ideal_cycle_s)?
+                sealed.kpi(name, ideal_cycle_s)?
             }
             (Nature::Location(location), "wip") => Ok(location.wip() as f64),
             (Nature::Location(location), "visits") => Ok(location.visits as f64),
@@ -117,17 +158,20 @@ impl Twin {
             (Nature::Job(job), "locations") => Ok(job.locations() as f64),
             (Nature::Job(job), "rework_visits") => Ok(job.rework_visits() as f64),
             (Nature::Job(job), "scans") => Ok(job.scans as f64),
-            (Nature::Location(location), name) => return location.line.kpi(name),
+            (Nature::Location(_), name) if of_machines(name) => {
+                let Basis::Line(figures) = basis else { return None };
+                figures.kpi(name, None)?
+            }
             _ => return None,
         })
     }
 
     /// The UTC day that a day's KPIs are over.
-    pub(crate) fn kpi_day(&self, now: Option<&Machine>) -> Option<Timestamp> {
+    pub(crate) fn kpi_day(&self, basis: &Basis<'_>) -> Option<Timestamp> {
         match &self.nature {
             // Where a shift is on, the KPIs are over it (`state.shift`).
             Nature::Machine(sealed) => {
-                let machine = now.unwrap_or(sealed);
+                let machine = if let Basis::Machine(machine) = basis { machine } else { &**sealed };
                 machine.day_start().filter(|_| machine.shift.is_none())
             }
             Nature::Location(location) => location.day(),

@@ -13,7 +13,7 @@ use prost::Message;
 use crate::{
     config::Execution,
     machine::{
-        Figures, Kpi,
+        Figures,
         runs::Run,
         view::RunView,
         wire::{FiguresWire, RunWire, figures_from_wire, figures_to_wire, run_from_wire, run_to_wire},
@@ -170,16 +170,6 @@ impl Line {
         sum
     }
 
-    /// A KPI by its name in the JSON; `None` where no machine told anything, or for a name that is none of these.
-    pub(crate) fn kpi(&self, name: &str) -> Option<Kpi> {
-        // The machines' demands were not at one time, and what a line turns out is told by its jobs.
-        if self.machines.is_empty() || matches!(name, "peak_demand_kw" | "throughput_per_h" | "cycle_time_s")
-        {
-            return None;
-        }
-        self.figures().kpi(name, None)
-    }
-
     /// Shifts that are over, the newest first.
     pub(crate) fn shifts(&self) -> Vec<RunView> {
         let newest_first = self.shifts.iter().rev();
@@ -328,7 +318,7 @@ mod tests {
     #[test]
     fn a_line_is_the_sum_of_what_its_machines_told_last() {
         let mut line = Line::default();
-        assert_eq!(line.kpi("oee"), None);
+        assert!(line.is_empty());
         for (machine, minute, execution, good, ideal_s) in [
             ("fast", 30, Execution::Producing, 900.0, 1.0),
             ("slow", 60, Execution::Producing, 30.0, 60.0),
@@ -340,15 +330,15 @@ mod tests {
             line.hear(&report);
         }
         assert_eq!(line.counts().collect::<Vec<_>>(), [("producing", 1), ("down", 1)]);
-        assert_eq!(line.kpi("good_parts"), Some(Ok(1_830.0)));
+        assert_eq!(line.figures().kpi("good_parts", None), Some(Ok(1_830.0)));
         // (1,800 s + 1,800 s of ideal time) in 7,200 s.
-        assert_eq!(line.kpi("oee"), Some(Ok(0.5)));
+        assert_eq!(line.figures().kpi("oee", None), Some(Ok(0.5)));
         let left = MachineReport {
             left: true,
             ..report("slow", 61, Execution::Idle, 0.0, 1.0)
         };
         line.hear(&left);
-        assert_eq!(line.kpi("good_parts"), Some(Ok(1_800.0)));
+        assert_eq!(line.figures().kpi("good_parts", None), Some(Ok(1_800.0)));
     }
 
     #[test]
@@ -369,7 +359,7 @@ mod tests {
             };
             line.hear(&next);
         }
-        assert_eq!(line.kpi("good_parts"), Some(Ok(2.0)));
+        assert_eq!(line.figures().kpi("good_parts", None), Some(Ok(2.0)));
         assert_eq!(line.shifts.len(), 1);
         assert_eq!(line.shifts[0].run.figures.good, 240.0);
         assert_eq!(Line::from_wire(line.wire().unwrap_or_default()), line);

@@ -3,8 +3,6 @@
 //! Promises: a value that was never received is absent, a stale one says so, a KPI without data is null with its
 //! reason beside it. KPIs are as of the newest event; `now` only decides what is stale.
 
-use std::borrow::Cow;
-
 use serde::{
     Serialize, Serializer,
     ser::{SerializeMap, SerializeSeq},
@@ -17,7 +15,7 @@ use crate::{
     defaults::declared_unit,
     event::Value,
     job::Dwell,
-    kpis,
+    kpis::{self, Basis},
     machine::{Machine, view::RunView},
     time::Timestamp,
     twin::{Nature, Twin},
@@ -27,8 +25,7 @@ use crate::{
 pub struct TwinView<'a> {
     pub(crate) twin: &'a Twin,
     pub(crate) now: Timestamp,
-    /// The machine, with what waits to be folded.
-    machine: Option<Cow<'a, Machine>>,
+    basis: Basis<'a>,
 }
 
 impl Twin {
@@ -58,7 +55,7 @@ impl Twin {
         TwinView {
             twin: self,
             now,
-            machine: self.machine_now(),
+            basis: self.basis(),
         }
     }
 
@@ -180,7 +177,7 @@ impl<'a> Of<'a> {
         map.serialize_entry("quality", twin.quality(view.now))?;
         match &twin.nature {
             Nature::Machine(sealed) => {
-                let machine = view.machine.as_deref().unwrap_or(sealed);
+                let machine = view.basis.machine().unwrap_or(sealed);
                 if let (Some(execution), Some(since)) = (
                     twin.execution(machine, view.now),
                     twin.execution_since(machine, view.now),
@@ -269,7 +266,7 @@ impl<'a> Of<'a> {
         let twin = self.0.twin;
         let mut missing = false;
         for name in kpis::names(twin.id.kind()) {
-            match twin.kpi(name, self.0.machine.as_deref()) {
+            match twin.kpi(name, &self.0.basis) {
                 Some(Ok(value)) => map.serialize_entry(name, &value)?,
                 Some(Err(_)) => {
                     missing = true;
@@ -281,7 +278,7 @@ impl<'a> Of<'a> {
         if let Nature::Job(job) = &twin.nature {
             map.serialize_entry("bottleneck", &job.bottleneck().map(|(location, _)| location))?;
         }
-        if let Some(day) = twin.kpi_day(self.0.machine.as_deref()) {
+        if let Some(day) = twin.kpi_day(&self.0.basis) {
             map.serialize_entry("day_start", &day)?;
         }
         if missing {
@@ -388,7 +385,7 @@ impl Serialize for Of<'_> {
             Part::Kpis => self.kpis(&mut map)?,
             Part::Reasons => {
                 for name in kpis::names(twin.id.kind()) {
-                    if let Some(Err(reason)) = twin.kpi(name, view.machine.as_deref()) {
+                    if let Some(Err(reason)) = twin.kpi(name, &view.basis) {
                         map.serialize_entry(name, reason)?;
                     }
                 }

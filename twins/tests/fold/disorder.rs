@@ -3,13 +3,13 @@
 use gemba_twins::{
     config::{Operation, TwinConfig},
     event::{Body, Event, Value},
-    id::Kind,
+    id::{Kind, TenantId, TwinId},
     rollup::{RollupRow, Stats},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::Value as Json;
 
-use super::{at, event, folded, history, reading, streams::any_operation};
+use super::{at, bytes_of, event, folded, history, reading, restored, streams::any_operation};
 
 /// The window where the plant model says nothing.
 pub(crate) const LATENESS_MS: i64 = 10_000;
@@ -174,5 +174,44 @@ proptest! {
         let left = merged(&[&merged(&[&a, &b]), &c]);
         prop_assert_eq!(&left, &merged(&[&a, &merged(&[&b, &c])]));
         prop_assert_eq!(&left, &merged(&[&c, &a, &b]));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_line_hears_its_machine_in_any_order_and_twice_and_survives_its_bytes(
+        events in day(),
+        operation in any_operation(),
+        turn in any::<prop::sample::Index>(),
+    ) {
+        let operation = Operation { lateness_ms: None, ..operation };
+        let events = [vec![configured(operation)], events].concat();
+        let (_, effects) = folded(&events, |_| false);
+        let line = TwinId::new(TenantId::parse("acme").expect("a tenant"), Kind::Location, "line-1").expect("an id");
+        let heard: Vec<_> = effects
+            .messages
+            .into_iter()
+            .filter(|(to, _)| *to == line)
+            .map(|(_, message)| Event { twin: line.clone(), ..event(Kind::Location, 0, Body::Told(message)) })
+            .collect();
+        for event in &heard {
+            let mut bytes = Vec::new();
+            event.encode(&mut bytes);
+            prop_assert_eq!(&Event::decode(&bytes).expect("its own bytes"), event);
+        }
+        if heard.is_empty() {
+            return Ok(());
+        }
+        let (in_order, _) = folded(&heard, |index| index % 3 == 0);
+        let mut twice = heard.clone();
+        twice.rotate_left(turn.index(heard.len()));
+        twice.extend(heard.iter().cloned());
+        let (in_disorder, _) = folded(&twice, |_| false);
+        let [one, other] = [&in_order, &in_disorder].map(|line| shown(line, &heard[0]));
+        prop_assert_eq!(&one["kpis"], &other["kpis"]);
+        prop_assert_eq!(&one["state"]["machines"], &other["state"]["machines"]);
+        prop_assert_eq!(bytes_of(&restored(&in_order)), bytes_of(&in_order));
     }
 }

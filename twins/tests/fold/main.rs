@@ -7,6 +7,7 @@
 
 mod damage;
 mod disorder;
+mod memory;
 mod rollups;
 mod states;
 mod streams;
