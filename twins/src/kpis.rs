@@ -171,7 +171,11 @@ impl Twin {
         match &self.nature {
             // Where a shift is on, the KPIs are over it (`state.shift`).
             Nature::Machine(sealed) => {
-                let machine = if let Basis::Machine(machine) = basis { machine } else { &**sealed };
+                let machine = if let Basis::Machine(machine) = basis {
+                    machine
+                } else {
+                    &**sealed
+                };
                 machine.day_start().filter(|_| machine.shift.is_none())
             }
             Nature::Location(location) => location.day(),

@@ -18,7 +18,10 @@ fn second(second: i64) -> Event {
     let word = if second % 90 < 80 { "producing" } else { "stopped" };
     let metrics = [
         ("execution", Value::Text(word.into())),
-        ("downtime_reason", Value::Text(["chips", "tool", "no operator"][(second / 90 % 3) as usize].into())),
+        (
+            "downtime_reason",
+            Value::Text(["chips", "tool", "no operator"][(second / 90 % 3) as usize].into()),
+        ),
         ("cycle_count", number(second / 10)),
         ("good_count", number(second / 11)),
         ("scrap_count", number(second / 400)),
@@ -62,5 +65,9 @@ fn a_machine_with_eight_metrics_takes_a_few_kilobytes() {
     let (with_shifts, _) = folded(&day, |_| false);
     println!("{} and {} bytes", plain.heap_bytes(), with_shifts.heap_bytes());
     assert!(plain.heap_bytes() < MOST, "{} bytes", plain.heap_bytes());
-    assert!(with_shifts.heap_bytes() < MOST + 2_048, "{} bytes with shifts", with_shifts.heap_bytes());
+    assert!(
+        with_shifts.heap_bytes() < MOST + 2_048,
+        "{} bytes with shifts",
+        with_shifts.heap_bytes()
+    );
 }
