@@ -255,8 +255,8 @@ impl Machine {
             .saturating_add(self.total[Execution::Setup as usize - 1]);
         self.failures
             .say(execution, operating_ms, self.total[Execution::Down as usize - 1]);
-        let entered = u32::from(execution != Execution::Unknown);
-        self.each(|figures| figures.transitions = figures.transitions.saturating_add(entered));
+        let left = u32::from(self.execution != Execution::Unknown);
+        self.each(|figures| figures.transitions = figures.transitions.saturating_add(left));
         self.execution = execution;
         self.since = Some(since);
     }

@@ -220,6 +220,8 @@ impl Twin {
         {
             return Outcome::Ignored;
         }
+        // What was received before is folded by the model that was in force.
+        self.seal_all(effects);
         let mut kept = config.clone();
         kept.attributes = "".into();
         kept.metrics.retain(is_needed);

@@ -1,6 +1,7 @@
 //! Reading a plant model: YAML or JSON, and all that is wrong with it.
 
-use gemba_runtime::plant::{PLANT_TEXT_MAX, PlantModel, UnknownSensors};
+use gemba_runtime::plant::{PLANT_TEXT_MAX, PlantModel, UnknownSensors, twin_configs};
+use gemba_twins::id::Kind;
 use proptest::prelude::*;
 
 use super::{EXAMPLE, model};
@@ -75,7 +76,7 @@ sensors:
     locations[0].exit: true or false is needed
     locations[0].stale_after: 5 has no unit (write 5s for seconds)
     locations[1].id: is missing (it is required)
-    locations[2]: is text (a mapping of id, name, type, parent, exit, stale_after, metrics, attributes is needed)
+    locations[2]: is text (a mapping of id, name, type, parent, exit, stale_after, shifts, metrics, attributes is needed)
     machines[0].idealcycle: unknown key (did you mean ideal_cycle?)
     machines[0].id: is a number (text is needed; put it in quotes)
     machines[0].ideal_cycle: "fast" is not a duration (a number and us, ms, s, m, h or d, e.g. 45s; more than 0, at most 366d)
@@ -162,8 +163,8 @@ fn text_that_is_neither_yaml_nor_json_is_told_with_its_position() {
         .map(|text| format!("{text:?} -> {}", problems(text)))
         .collect();
     insta::assert_snapshot!(told, @r#"
-    "" -> the model: is nothing (a mapping of version, site, unknown_sensors, locations, machines, sensors is needed)
-    "- a\n- b" -> the model: is a list (a mapping of version, site, unknown_sensors, locations, machines, sensors is needed)
+    "" -> the model: is nothing (a mapping of version, site, shifts, micro_stop, lateness, unknown_sensors, locations, machines, sensors is needed)
+    "- a\n- b" -> the model: is a list (a mapping of version, site, shifts, micro_stop, lateness, unknown_sensors, locations, machines, sensors is needed)
     "machines: [" -> line 1, column 11: unclosed bracket '[' at line 1, column 11
     "machines:\n  - id: a\n id: b" -> line 3, column 2: while parsing a block mapping, did not find expected key at line 3, column 2
     "{\"machines\": [}" -> line 1, column 15: expected value at line 1 column 15
@@ -288,4 +289,56 @@ proptest! {
             prop_assert!(!error.problems.is_empty());
         }
     }
+}
+
+#[test]
+fn shifts_that_cannot_be_are_told_and_those_of_a_place_come_before_the_plants() {
+    let text = r#"
+lateness: 2h
+shifts:
+  - {name: early, start: 6, end: "14:00"}
+  - {name: late, days: [mon, tues], start: "14:00", end: "24:00"}
+  - {name: night, start: "22:00", end: "06:00", breaks: ["05:00-07:00", "02:00-02:30", "noon"]}
+  - {name: night, start: "22:00", end: "06:00"}
+"#;
+    insta::assert_snapshot!(problems(text), @r#"
+    shifts[0].start: is a number (text is needed; put it in quotes)
+    shifts[1].days[1]: a day is needed (did you mean tue?) (one of mon, tue, wed, thu, fri, sat, sun)
+    shifts[1].end: "24:00" is no time of day (from 00:00 to 23:59)
+    shifts[2].breaks[0]: "05:00-07:00" is no break within 22:00-06:00 (write it so: "09:00-09:15")
+    shifts[2].breaks[2]: "noon" is no break within 22:00-06:00 (write it so: "09:00-09:15")
+    shifts: shift "night" is given twice
+    lateness: at most an hour is possible (what comes later corrects history)
+    "#);
+    let model = model(
+        r#"
+site: {id: works, timezone: Europe/Helsinki}
+shifts: [{name: early, start: 06:00, end: 14:00}]
+locations: [{id: line-1, type: line, shifts: [{name: day, start: 07:00, end: 19:00}]}, {id: cell-1, parent: line-1}]
+machines: [{id: a}, {id: b, location: cell-1}, {id: c, location: cell-1, shifts: []}]
+"#,
+    );
+    let shifts: Vec<_> = twin_configs(None, &model, 1)
+        .into_iter()
+        .filter(|(kind, ..)| *kind == Kind::Machine)
+        .map(|(_, id, config)| {
+            let operation = config.operation.expect("each stands somewhere");
+            let names: Vec<_> = operation
+                .calendar
+                .shifts
+                .iter()
+                .map(|shift| shift.name.to_string())
+                .collect();
+            (id.to_string(), names.join(" "), operation.reports_to.join(" "))
+        })
+        .collect();
+    let wanted = [
+        ("a", "early", "works"),
+        ("b", "day", "cell-1 line-1 works"),
+        ("c", "", "cell-1 line-1 works"),
+    ];
+    assert_eq!(
+        shifts,
+        wanted.map(|(id, names, around)| (id.into(), names.into(), around.into()))
+    );
 }
