@@ -70,7 +70,7 @@ impl Offset {
         self.0
     }
 
-    fn from_ms(self) -> i64 {
+    fn holds_from_ms(self) -> i64 {
         EPOCH_MS + i64::from(self.0 >> 8) * QUARTER_MS
     }
 
@@ -101,7 +101,9 @@ pub(crate) struct Stretch {
 
 impl Calendar {
     fn offset_ms(&self, at_ms: i64) -> i64 {
-        let later = self.offsets.partition_point(|offset| offset.from_ms() <= at_ms);
+        let later = self
+            .offsets
+            .partition_point(|offset| offset.holds_from_ms() <= at_ms);
         let holds = self.offsets.get(later.saturating_sub(1));
         holds.map_or(0, |offset| offset.ms())
     }
@@ -174,8 +176,6 @@ impl Calendar {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
-
     use super::*;
 
     fn at(text: &str) -> Timestamp {
@@ -318,7 +318,7 @@ mod tests {
         ] {
             let offset = Offset::new(at(from), minutes);
             assert_eq!(
-                (offset.from_ms(), offset.ms()),
+                (offset.holds_from_ms(), offset.ms()),
                 (at(from).ms(), i64::from(minutes) * MINUTE_MS)
             );
         }

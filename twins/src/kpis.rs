@@ -82,6 +82,7 @@ pub(crate) fn names(kind: Kind) -> &'static [&'static str] {
 }
 
 /// What the KPIs of a twin are read off, worked out once for all of them.
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack of a view")]
 pub(crate) enum Basis<'a> {
     /// A machine, with what waits to be folded.
     Machine(Cow<'a, Machine>),

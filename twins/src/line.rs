@@ -248,8 +248,8 @@ pub(crate) fn report_from_wire(wire: ReportWire) -> MachineReport {
 
 impl Line {
     pub(crate) fn wire(&self) -> Option<LineWire> {
-        let machine = |(name, told): (&Box<str>, &Told)| ReportWire {
-            machine: name.to_string(),
+        let machine = |(name, told): (&str, &Told)| ReportWire {
+            machine: name.to_owned(),
             at_ms: told.at.ms(),
             execution: told.execution as u32,
             ends_at_ms: told.ends_at.ms(),
@@ -262,7 +262,11 @@ impl Line {
             machines: sum.machines.iter().map(|machine| machine.to_string()).collect(),
         };
         (!self.is_empty()).then(|| LineWire {
-            machines: self.machines.iter().map(machine).collect(),
+            machines: self
+                .machines
+                .iter()
+                .map(|(name, told)| machine((name, told)))
+                .collect(),
             shifts: self.shifts.iter().map(shift).collect(),
         })
     }

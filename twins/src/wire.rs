@@ -65,8 +65,8 @@ enum BodyWire {
     JobLeft(VisitWire),
     #[prost(message, tag = "17")]
     JobDwellCorrected(CorrectionWire),
-    #[prost(message, tag = "101")]
-    MachineReported(ReportWire),
+    #[prost(message, boxed, tag = "101")]
+    MachineReported(Box<ReportWire>),
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -317,7 +317,9 @@ fn body_to_wire(body: &Body) -> BodyWire {
         }),
         Body::Configured(config) => BodyWire::Configured(config_to_wire(config)),
         Body::Ticked => BodyWire::Ticked(true),
-        Body::Told(TwinMessage::MachineReported(report)) => BodyWire::MachineReported(report_to_wire(report)),
+        Body::Told(TwinMessage::MachineReported(report)) => {
+            BodyWire::MachineReported(Box::new(report_to_wire(report)))
+        }
         Body::Told(TwinMessage::JobEntered {
             job,
             entered_at,
@@ -388,7 +390,7 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
             left_at: Timestamp::from_ms(wire.left_at_ms),
         }),
         BodyWire::MachineReported(wire) => {
-            Body::Told(TwinMessage::MachineReported(Box::new(report_from_wire(wire))))
+            Body::Told(TwinMessage::MachineReported(Box::new(report_from_wire(*wire))))
         }
         BodyWire::JobDwellCorrected(wire) => Body::Told(TwinMessage::JobDwellCorrected {
             job: wire.job.into(),

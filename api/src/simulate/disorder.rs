@@ -1,8 +1,6 @@
 //! A day of 45 machines through a node: in order, in any order within the lateness window, and with every message up
 //! to three times. The KPIs are those that the simulation expects by its own calculation.
 
-#![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
-
 use std::{sync::Arc, time::Duration};
 
 use gemba_runtime::{clock, ingest::Message, node::Node, plant::PlantModel, settings::NodeSettings};

@@ -1,7 +1,5 @@
 //! What a machine accounts for, in the words of the shop floor.
 
-#![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
-
 use super::*;
 use crate::{
     calendar::{Calendar, Offset, Shift},

@@ -1,7 +1,5 @@
 //! KPIs against worked numbers and the identities of ISO 22400.
 
-#![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
-
 use super::*;
 use Execution::{Down, Idle, PlannedDown, Producing, Setup, Stopped};
 
