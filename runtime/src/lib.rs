@@ -7,6 +7,7 @@ pub mod changes;
 pub mod clock;
 pub mod decode;
 pub mod filter;
+pub mod history;
 pub mod ingest;
 pub mod keyring;
 pub mod mqtt;

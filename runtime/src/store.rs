@@ -238,6 +238,20 @@ impl Store {
         Ok(items)
     }
 
+    /// What a shard keeps beside its twins, as of its last snapshot.
+    pub(crate) fn meta(&self, shard: u16) -> Result<ShardMeta, StoreError> {
+        let key = shard.to_be_bytes();
+        let read = self.database.begin_read()?;
+        let Some(value) = read.open_table(SHARDS)?.get(key.as_slice())? else {
+            return Ok(ShardMeta::default());
+        };
+        let damaged = || StoreError::Damaged {
+            what: format!("shard {shard} (its position)"),
+        };
+        let body = unseal(&key, value.value()).ok_or_else(damaged)?;
+        ShardMeta::decode(body).map_err(|_| damaged())
+    }
+
     /// Writes a shard's snapshot in one durable transaction.
     pub(crate) fn write(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
         let mut write = self.database.begin_write()?;
@@ -320,13 +334,7 @@ impl Store {
             what: format!("shard {shard} ({what})"),
         };
         let key = shard.to_be_bytes();
-        let meta = match read.open_table(SHARDS)?.get(key.as_slice())? {
-            None => ShardMeta::default(),
-            Some(value) => {
-                let body = unseal(&key, value.value()).ok_or_else(|| damaged("its position"))?;
-                ShardMeta::decode(body).map_err(|_| damaged("its position"))?
-            }
-        };
+        let meta = self.meta(shard)?;
         let shard_range = (key.to_vec(), (u32::from(shard) + 1).to_be_bytes()[2..].to_vec());
         // The last shard number has no next one within two bytes.
         let end = if shard == u16::MAX {

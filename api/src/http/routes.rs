@@ -97,6 +97,7 @@ pub(super) enum Operation {
     Ingest,
     ListRejected,
     RetryRejected,
+    WriteHistory,
 }
 
 /// A row of the table: method, path (`{}` stands for a part), who may, what it does, in a sentence.
@@ -125,7 +126,7 @@ const fn route(
 }
 
 /// All calls that need a credential, but the stream.
-pub(super) static ROUTES: [Route; 13] = [
+pub(super) static ROUTES: [Route; 14] = [
     route(
         Method::GET,
         &["v1", "twins", "{kind}", "{id}"],
@@ -216,6 +217,13 @@ pub(super) static ROUTES: [Route; 13] = [
         Role::Operator,
         Operation::RetryRejected,
         "Read a rejected message again",
+    ),
+    route(
+        Method::POST,
+        &["v1", "history", "write"],
+        Role::Engineer,
+        Operation::WriteHistory,
+        "Write what is waiting into the history's files now",
     ),
 ];
 
@@ -328,6 +336,10 @@ where
         Operation::Ingest => ingest::counts(&call),
         Operation::ListRejected => ingest::list_rejected(&call).await,
         Operation::RetryRejected => ingest::retry(&call).await,
+        Operation::WriteHistory => {
+            call.app.node.write_history().await;
+            Ok(json(StatusCode::OK, br#"{"written":true}"#.to_vec()))
+        }
     }
 }
 

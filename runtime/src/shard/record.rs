@@ -249,6 +249,14 @@ pub(crate) fn peek_twin(bytes: &[u8]) -> Option<(&str, Kind, &str)> {
     }
 }
 
+/// When the event of a record was received; `None` for other records.
+pub(crate) fn received_at(bytes: &[u8]) -> Option<Timestamp> {
+    match decode(bytes) {
+        Ok(Record::Event(event)) => Some(event.received_at),
+        _ => None,
+    }
+}
+
 pub(crate) fn decode_rejected(body: &[u8]) -> Result<RejectedRecord, Unreadable> {
     let wire = RejectedWire::decode(body).map_err(unreadable)?;
     Ok(RejectedRecord {
