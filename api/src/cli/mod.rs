@@ -11,6 +11,7 @@ mod keys;
 mod plant;
 mod serve;
 mod simulate;
+mod snowflake;
 mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -56,6 +57,8 @@ enum Command {
         after_help = "Example: gemba export --kind readings --twin machine/cnc-07 --from 2026-11-23T06:00:00Z --out cnc-07.csv"
     )]
     Export(export::ExportArgs),
+    /// The warehouse's side of the history
+    Snowflake(snowflake::SnowflakeArgs),
     /// Checks every record of a data folder that no node uses
     #[command(after_help = "Example: gemba verify --data-dir gemba-data")]
     Verify(verify::VerifyArgs),
@@ -134,6 +137,7 @@ pub fn run() -> ExitCode {
         Command::Plan(args) => plant::plan(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Snowflake(args) => snowflake::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Config(args) => show_config(&args),
         Command::Bench(args) => crate::bench::run(&args),

@@ -28,8 +28,6 @@ use super::{
     sheet::Schema,
 };
 
-const DAY_MS: i64 = 86_400_000;
-
 /// Kinds of files, by the words of `kind=`.
 static KINDS: [&Schema; 5] = [&READINGS, &SCANS, &ROLLUPS, &KPIS, &STATES];
 
