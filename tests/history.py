@@ -19,13 +19,13 @@ def with_duckdb():
     readings = duckdb.sql(
         f"""SELECT count(*), count(DISTINCT message_id), round(sum(value), 6)
             FROM read_parquet('{files("readings")}', hive_partitioning = true) WHERE metric = 'good_count'"""
-    ).fetchone()
-    scans = duckdb.sql(f"SELECT count(*) FROM read_parquet('{files('scans')}')").fetchone()
+    ).fetchall()[0]
+    scans = duckdb.sql(f"SELECT count(*) FROM read_parquet('{files('scans')}')").fetchall()[0]
     minutes = duckdb.sql(
         f"""SELECT sum(count), sum(increase) FROM read_parquet('{files("rollups")}')
             WHERE metric = 'good_count' AND step = '1d'"""
-    ).fetchone()
-    states = duckdb.sql(f"SELECT count(DISTINCT twin) FROM read_parquet('{files('states')}')").fetchone()
+    ).fetchall()[0]
+    states = duckdb.sql(f"SELECT count(DISTINCT twin) FROM read_parquet('{files('states')}')").fetchall()[0]
     return {
         "rows": readings[0],
         "messages": readings[1],

@@ -326,7 +326,8 @@ impl Inner {
             }
             true
         })?;
-        points.sort_by_key(|point| point.time);
+        // Stable, so readings of the same moment stay in the order of the journal.
+        points.sort_by(|a, b| (a.time, &a.metric).cmp(&(b.time, &b.metric)));
         Ok(points)
     }
 

@@ -194,18 +194,14 @@ async fn days_that_are_over_are_compacted_and_old_ones_deleted() {
         settings.history.folder = Some(root.clone())
     })
     .await;
-    for part in 0..6 {
-        feed(&node, part * 1_000, 1_000).await;
+    for part in 0..12 {
+        feed(&node, part * 500, 500).await;
         node.write_history().await;
     }
     assert_each_once(&root, 6_000);
-    // The days of the stream are long over: each shard has one file for each.
-    assert_eq!(
-        files(&root, "readings").len(),
-        8,
-        "{:?}",
-        files(&root, "readings")
-    );
+    // Four shards wrote at least six times for each of two days, which are long over: a day's shard has few files.
+    let left = files(&root, "readings").len();
+    assert!(left <= 4 * 2 * 4, "{left} files");
     node.stop().await;
     drop(node);
     let node = super::node(folder.path(), |settings| {
