@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod event;
+pub mod expr;
 pub mod id;
 pub mod rollup;
 pub mod time;
