@@ -135,6 +135,7 @@ fn every_call_of_the_contract_is_in_the_document() {
         ("patch", "/v1/twins/{kind}/{id}/attributes"),
         ("get", "/v1/twins/{kind}/{id}/history"),
         ("get", "/v1/twins/{kind}/{id}/events"),
+        ("post", "/v1/twins/{kind}/{id}/fork"),
         ("get", "/v1/plant"),
         ("put", "/v1/plant"),
         ("post", "/v1/plant/plan"),

@@ -4,6 +4,7 @@
 //! which is then recovered next; `stop` loses nothing. Knows nothing of HTTP or of who may ask what.
 
 mod folder;
+mod fork;
 mod read;
 
 use std::{
@@ -29,6 +30,7 @@ use tokio::{
 use tracing::error;
 
 pub use self::folder::{FolderReport, shards_of, verify};
+pub use self::fork::{FORK_EVENTS_MAX, Fork, ForkError, Forked};
 pub use self::read::{EventsPage, HistoryPoint, ReadError, RejectedItem, Step};
 use crate::{
     accounts::Accounts,

@@ -4,6 +4,7 @@
 //! struct and its blocks; not its id's text, which the map of twins shares.
 
 use crate::{
+    analysis::Analysis,
     attributes::block,
     bucket::{Bucket, StateTime, States, Word},
     config::{MetricConfig, TwinConfig},
@@ -63,7 +64,8 @@ fn config_bytes(config: &TwinConfig) -> usize {
         .execution_map
         .iter()
         .map(|(word, _)| 24 + block(word.len()));
-    block(size_of::<TwinConfig>()) + metrics.sum::<usize>() + words.sum::<usize>()
+    let analysis = config.analysis.as_deref().map_or(0, Analysis::heap_bytes);
+    block(size_of::<TwinConfig>()) + metrics.sum::<usize>() + words.sum::<usize>() + analysis
 }
 
 fn nature_bytes(nature: &Nature) -> usize {

@@ -86,6 +86,8 @@ struct MetricStateWire {
     hour: Option<BucketWire>,
     #[prost(message, repeated, tag = "7")]
     states: Vec<StateTimeWire>,
+    #[prost(bool, tag = "160")]
+    lapsed: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -325,6 +327,7 @@ fn metric_to_state(metric: &Metric) -> MetricStateWire {
         five_minutes: wider(0),
         hour: wider(1),
         states: states.map(state_to_wire).collect(),
+        lapsed: metric.lapsed,
     }
 }
 
@@ -344,6 +347,7 @@ fn metric_from_state(wire: MetricStateWire) -> Result<Metric, DecodeError> {
         value,
         at: Timestamp::from_ms(wire.at_ms),
         kind,
+        lapsed: wire.lapsed,
         open: wire.open.map(|bucket| bucket.bucket()).unwrap_or_default(),
         wider: wire
             .five_minutes

@@ -183,6 +183,10 @@ impl Twin {
         let mut corrections = Vec::new();
         let mut said = None;
         for (name, value) in &reading.metrics {
+            if rules.config.is_some_and(|config| config.computes(name)) {
+                self.metrics.refused = self.metrics.refused.saturating_add(1);
+                continue;
+            }
             let taken = self.metrics.take(name, value, at, &rules, &mut corrections);
             let Some(machine) = &mut machine else { continue };
             match value {
@@ -211,6 +215,7 @@ impl Twin {
             self.quality_score = reading.quality_score;
             self.sense_location(reading);
         }
+        self.compute(at, &mut corrections);
         effects.rollups.append(&mut corrections);
         if is_late { Outcome::Late } else { Outcome::Applied }
     }

@@ -104,6 +104,8 @@ enum Part<'a> {
     State,
     Metrics,
     Metric(&'a crate::metric::Metric),
+    /// A metric without a value, and why.
+    Absent(&'a str, &'a str),
     Times(&'a crate::machine::StateTimes),
     Path,
     Visit(usize),
@@ -312,11 +314,22 @@ impl Serialize for Of<'_> {
             }
             Part::State => self.state(&mut map)?,
             Part::Metrics => {
-                for metric in &twin.metrics.items {
+                for metric in twin.metrics.items.iter().filter(|metric| !metric.lapsed) {
                     map.serialize_entry(&*metric.name, &Of(view, Part::Metric(metric)))?;
+                }
+                for (name, reason) in twin.absent_computed() {
+                    map.serialize_entry(name, &Of(view, Part::Absent(name, &reason)))?;
                 }
             }
             Part::Metric(metric) => self.metric(metric, &mut map)?,
+            Part::Absent(name, reason) => {
+                map.serialize_entry("value", &())?;
+                map.serialize_entry("reason", reason)?;
+                let unit = declared_unit(twin.config.as_deref(), name);
+                if !unit.is_empty() {
+                    map.serialize_entry("unit", unit)?;
+                }
+            }
             Part::Times(times) => {
                 for (execution, ms) in Execution::ALL
                     .into_iter()

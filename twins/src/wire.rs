@@ -3,10 +3,13 @@
 //! Promises: numbers of fields are never used again for another; a field that an older release does not know is
 //! skipped. The address stands first, so that a journal can be scanned for one twin without reading the rest.
 
+use std::sync::Arc;
+
 use prost::Message;
 use thiserror::Error;
 
 use crate::{
+    analysis::AnalysisWire,
     config::{Execution, MetricConfig, MetricKind, TwinConfig},
     event::{AttributesSet, Body, Event, Origin, Reading, Scan, SensorType, TwinMessage, Value},
     id::{Kind, TenantId, TwinId},
@@ -153,6 +156,8 @@ pub(crate) struct ConfigWire {
     execution_map: Vec<WordWire>,
     #[prost(bool, tag = "7")]
     removed: bool,
+    #[prost(message, optional, tag = "160")]
+    analysis: Option<AnalysisWire>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -434,6 +439,7 @@ pub(crate) fn config_to_wire(config: &TwinConfig) -> ConfigWire {
             })
             .collect(),
         removed: config.removed,
+        analysis: config.analysis.as_deref().map(AnalysisWire::of),
     }
 }
 
@@ -465,5 +471,10 @@ pub(crate) fn config_from_wire(wire: ConfigWire) -> Result<TwinConfig, DecodeErr
         stale_after_ms: wire.stale_after_ms,
         execution_map: wire.execution_map.into_iter().map(word).collect(),
         removed: wire.removed,
+        analysis: wire
+            .analysis
+            .map(AnalysisWire::analysis)
+            .transpose()?
+            .map(Arc::new),
     })
 }

@@ -173,6 +173,7 @@ fn body_of(operation: Operation) -> Option<Json> {
     match operation {
         Operation::Readings => Some(json_of("Reading")),
         Operation::Scans => Some(json_of("Scan")),
+        Operation::Fork => Some(json_of("Fork")),
         Operation::SetAttributes => Some(
             json!({"required": true, "content": {"application/merge-patch+json": {"schema": {"type": "object"}}}}),
         ),
@@ -188,6 +189,7 @@ fn answer_of(operation: Operation) -> &'static str {
         Operation::GetTwin | Operation::SetAttributes => "Twin",
         Operation::Readings | Operation::Scans => "BatchAnswer",
         Operation::History => "History",
+        Operation::Fork => "Forked",
         Operation::ListTwins | Operation::Events | Operation::Ingest | Operation::ListRejected => "List",
         _ => "Object",
     }
@@ -223,6 +225,14 @@ fn schemas() -> Json {
         "Scan": {"type": "object", "required": ["job_id", "location"], "properties": {
             "job_id": text, "location": text, "product_id": text, "product_variant": text,
             "scan_timestamp": {"type": "string", "format": "date-time"}, "operator_id": text, "metadata": {"type": "object"}, "message_id": text}},
+        "Fork": {"type": "object", "properties": {
+            "at": {"type": "string", "format": "date-time", "description": "From the twin as it was then; as it is now if absent"},
+            "events": {"type": "array", "maxItems": 10_000, "items": {"type": "object"}, "description": "Readings and scans, in the order in which they come"},
+            "model": {"type": ["object", "string"], "description": "What changes in the plant model, things by their id; or a whole model as text"}}},
+        "Forked": {"type": "object", "required": ["twin", "before", "after", "difference", "events"], "properties": {
+            "twin": text, "before_at": text, "after_at": text, "before": {"type": "object"}, "after": {"type": "object"},
+            "difference": {"type": "array", "items": {"type": "object", "required": ["path", "before", "after"]}},
+            "events": {"type": "object", "properties": {"applied": {"type": "integer"}, "late": {"type": "integer"}, "rejected": {"type": "array"}}}}},
         "Twin": {"type": "object", "required": ["twin", "rev", "seq", "attributes", "state", "kpis", "links"], "properties": {
             "twin": text, "kind": text, "id": text, "rev": {"type": "integer"},
             "seq": {"type": "object", "properties": {"shard": {"type": "integer"}, "seq": {"type": "integer"}}},

@@ -19,7 +19,7 @@ use warp::{
 };
 
 use super::{
-    docs, ingest, plant,
+    docs, fork, ingest, plant,
     problem::{Problem, Reply},
     stream, twins,
 };
@@ -89,6 +89,7 @@ pub(super) enum Operation {
     SetAttributes,
     History,
     Events,
+    Fork,
     GetPlant,
     PutPlant,
     PlanPlant,
@@ -125,7 +126,7 @@ const fn route(
 }
 
 /// All calls that need a credential, but the stream.
-pub(super) static ROUTES: [Route; 13] = [
+pub(super) static ROUTES: [Route; 14] = [
     route(
         Method::GET,
         &["v1", "twins", "{kind}", "{id}"],
@@ -174,6 +175,13 @@ pub(super) static ROUTES: [Route; 13] = [
         Role::Viewer,
         Operation::Events,
         "A twin's journaled events",
+    ),
+    route(
+        Method::POST,
+        &["v1", "twins", "{kind}", "{id}", "fork"],
+        Role::Engineer,
+        Operation::Fork,
+        "What if: a twin after events or a plant model that never happened",
     ),
     route(
         Method::GET,
@@ -320,6 +328,7 @@ where
         Operation::SetAttributes => twins::set_attributes(&call).await,
         Operation::History => twins::history(&call).await,
         Operation::Events => twins::events(&call).await,
+        Operation::Fork => fork::fork(&call).await,
         Operation::GetPlant => plant::get(&call),
         Operation::PutPlant => plant::put(&call).await,
         Operation::PlanPlant => plant::plan(&call),

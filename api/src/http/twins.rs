@@ -23,7 +23,7 @@ use super::{
 /// Longest span of raw readings or buckets in one answer.
 const POINTS_MAX: usize = 200_000;
 
-fn twin_id(call: &Call) -> Result<TwinId, Problem> {
+pub(super) fn twin_id(call: &Call) -> Result<TwinId, Problem> {
     let (kind, id) = (&call.path[2], &call.path[3]);
     let parsed = Kind::parse(kind).and_then(|kind| TwinId::new(call.principal.tenant.clone(), kind, id));
     parsed.map_err(|error| match error {

@@ -12,7 +12,7 @@ use gemba_twins::{
 use serde_json::{Map, Value};
 
 use super::{
-    Location, LocationType, Machine, PlantModel,
+    Location, LocationType, Machine, PlantModel, analysis,
     model::{LOCATION_TYPES, word},
 };
 
@@ -105,6 +105,7 @@ pub(super) fn all(model: &PlantModel) -> Vec<(Kind, Box<str>, TwinConfig)> {
         };
         configs.push((Kind::Machine, machine.id.clone(), config));
     }
+    analysis::put(model, &mut configs);
     configs
 }
 

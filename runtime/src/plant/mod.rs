@@ -16,6 +16,7 @@
 //!     stale_after: 30s
 //!     execution: {ACTIVE: producing}  # words of the machine's control, and what they mean
 //!     metrics: [{name: energy_kwh, kind: counter, unit: kWh, rollover_at: 4294967296}]
+//!     computed: [{name: kwh_per_part, value: "energy_kwh / max(part_count, 1.0)", unit: kWh}]
 //!     attributes: {vendor: Mazak}
 //! sensors:                            # a machine's own id needs no entry: it feeds that machine
 //!   - id: am319-01
@@ -23,6 +24,8 @@
 //!     type: AIR_QUALITY
 //!     metrics: {co2: co2_ppm, temperature: {to: temperature_c}, tvoc: {to: voc_index, unit: index}}
 //!     ignore: [rssi_dbm]              # metrics not named pass unchanged
+//! computed:                           # of all twins of a class
+//!   - {name: kw_per_rate, value: "power_kw / max(throughput_rate, 1.0)", for: 'kind == "machine" && attributes.line == "line-1"'}
 //! ```
 //! Every list may be left out. `locations` take `metrics` and `attributes` as machines do. A metric's `kind` is
 //! `gauge`, `counter` or `state`; left out, it follows from the name. Durations are a number and `us`, `ms`, `s`, `m`,
@@ -33,8 +36,11 @@
 //! problem with its path. What was accepted once must be accepted for ever: the journal holds models as text, so a
 //! rule may be relaxed later but not tightened. Binding is pure. Knows nothing of where a model is kept.
 
+mod analysis;
 mod bindings;
+mod changed;
 mod check;
+mod computed;
 mod configs;
 mod fields;
 mod model;
@@ -44,6 +50,7 @@ mod span;
 mod written;
 
 pub use bindings::Bindings;
+pub use computed::Computed;
 pub use configs::twin_configs;
 pub use model::{
     Feeds, Location, LocationType, Machine, Metric, MetricMapping, PlantModel, Sensor, Site, UnknownSensors,

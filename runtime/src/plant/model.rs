@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 
 use super::{
-    Span,
+    Computed, Span,
     check::check,
     read::read,
     written::{PlantError, Problems, Tree},
@@ -72,6 +72,9 @@ pub struct PlantModel {
     pub(super) machines: Vec<Machine>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) sensors: Vec<Sensor>,
+    /// What is computed for all twins of a class.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) computed: Vec<Computed>,
 }
 
 impl Default for PlantModel {
@@ -84,6 +87,7 @@ impl Default for PlantModel {
             locations: Vec::new(),
             machines: Vec::new(),
             sensors: Vec::new(),
+            computed: Vec::new(),
         }
     }
 }
@@ -176,6 +180,7 @@ impl Serialize for Ordered<'_> {
                         "locations",
                         "machines",
                         "sensors",
+                        "computed",
                     ];
                     first
                         .iter()
@@ -262,6 +267,9 @@ pub struct Location {
     /// What is said of its metrics.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<Metric>,
+    /// What is computed from them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub computed: Vec<Computed>,
     /// Further attributes.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub attributes: Map<String, Value>,
@@ -284,6 +292,9 @@ pub struct Machine {
     /// Without data for so long, the twin is stale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_after: Option<Span>,
+    /// What is computed from its metrics.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub computed: Vec<Computed>,
     /// Words of the machine's control and what they mean.
     #[serde(serialize_with = "as_executions", skip_serializing_if = "BTreeMap::is_empty")]
     pub execution: BTreeMap<Box<str>, Execution>,

@@ -104,6 +104,30 @@ pub fn plan(old: Option<&PlantModel>, new: &PlantModel) -> Plan {
         );
         plan.settings.push(format!("unknown_sensors: {was} → {is}"));
     }
+    let computed = |model: &PlantModel| -> Vec<(String, Map<String, Value>)> {
+        let fields = model.computed.iter().filter_map(|computed| {
+            let fields = serde_json::to_value(computed).ok()?;
+            Some((format!("computed.{}", computed.name), fields.as_object()?.clone()))
+        });
+        fields.collect()
+    };
+    let (was, is) = (old.map(computed).unwrap_or_default(), computed(new));
+    for (name, fields) in &is {
+        match was.iter().find(|(known, _)| known == name) {
+            None => plan
+                .settings
+                .push(format!("{name}: (none) → {}", shown(&fields["value"]))),
+            Some((_, before)) if before != fields => plan
+                .settings
+                .push(format!("{name}: {}", differences(before, fields).join(", "))),
+            Some(_) => {}
+        }
+    }
+    let gone = was
+        .iter()
+        .filter(|(name, _)| !is.iter().any(|(known, _)| known == name));
+    plan.settings
+        .extend(gone.map(|(name, _)| format!("{name}: removed")));
     plan
 }
 

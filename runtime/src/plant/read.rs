@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Feeds, Location, Machine, Metric, MetricMapping, PlantModel, Sensor, Site,
+    computed::{computed, computed_of_class},
     fields::{Fields, WORDS_MAX, shortened},
     model::{EXECUTIONS, LOCATION_TYPES, METRIC_KINDS, UNKNOWN_SENSORS},
     written::{Problems, Tree},
@@ -37,6 +38,7 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
         "locations",
         "machines",
         "sensors",
+        "computed",
     ];
     let Some(mut plant) = Fields::of(tree, String::new(), &known, problems) else {
         return model;
@@ -56,6 +58,7 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
     model.locations = plant.list("locations", location);
     model.machines = plant.list("machines", machine);
     model.sensors = plant.list("sensors", sensor);
+    model.computed = plant.list("computed", computed_of_class);
     model
 }
 
@@ -92,6 +95,7 @@ fn location(tree: &Tree, path: String, problems: &mut Problems) -> Option<Locati
         "exit",
         "stale_after",
         "metrics",
+        "computed",
         "attributes",
     ];
     let mut location = Fields::of(tree, path, &known, problems)?;
@@ -104,6 +108,7 @@ fn location(tree: &Tree, path: String, problems: &mut Problems) -> Option<Locati
         exit: location.truth("exit"),
         stale_after: location.span("stale_after"),
         metrics: location.metrics(),
+        computed: location.list("computed", computed),
         attributes: location.attributes(),
     };
     id.map(|_| read)
@@ -118,6 +123,7 @@ fn machine(tree: &Tree, path: String, problems: &mut Problems) -> Option<Machine
         "stale_after",
         "execution",
         "metrics",
+        "computed",
         "attributes",
     ];
     let mut machine = Fields::of(tree, path, &known, problems)?;
@@ -130,6 +136,7 @@ fn machine(tree: &Tree, path: String, problems: &mut Problems) -> Option<Machine
         stale_after: machine.span("stale_after"),
         execution: machine.execution(),
         metrics: machine.metrics(),
+        computed: machine.list("computed", computed),
         attributes: machine.attributes(),
     };
     id.map(|_| read)
@@ -210,7 +217,7 @@ impl Fields<'_, '_> {
         metrics
     }
 
-    fn metric_name(&mut self, field: &str) -> Option<Box<str>> {
+    pub(super) fn metric_name(&mut self, field: &str) -> Option<Box<str>> {
         let path = self.at(field);
         metric_name(self.get(field).unwrap_or(&Tree::Null), path, self.problems)
     }

@@ -5,6 +5,7 @@
 
 mod binding;
 mod changing;
+mod computed;
 mod reading;
 
 use gemba_runtime::plant::PlantModel;

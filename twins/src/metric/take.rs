@@ -55,6 +55,7 @@ impl Metrics {
             value: clip(value),
             at,
             kind,
+            lapsed: false,
             open: Bucket::default(),
             wider: None,
             states: None,
@@ -75,7 +76,11 @@ impl Metrics {
         let metric = &mut self.items[index];
         let (kind, before_at) = (metric.kind, metric.at);
         let newest = is_new || at >= before_at;
-        let before = if is_new { None } else { number(&metric.value) };
+        let before = if is_new || metric.lapsed {
+            None
+        } else {
+            number(&metric.value)
+        };
         let new = number(value).map(|new| new + 0.0); // Minus zero would not survive its way to disk.
         let mut taken = Taken::default();
         if newest {
@@ -93,7 +98,7 @@ impl Metrics {
                 (Value::Number(place), Value::Number(new)) => *place = *new + 0.0,
                 (place, value) => *place = clip(value),
             }
-            metric.at = at;
+            (metric.at, metric.lapsed) = (at, false);
         }
         let Some(new) = new else { return taken };
         if !late {

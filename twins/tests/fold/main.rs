@@ -5,6 +5,7 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
+mod computed;
 mod damage;
 mod rollups;
 mod states;

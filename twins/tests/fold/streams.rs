@@ -7,7 +7,7 @@ use gemba_twins::{
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::{at, event};
+use super::{at, computed::analysis, event};
 
 /// Times that mostly go on, sometimes after a gap of hours, and now and then come late.
 pub(crate) fn moments(most: usize) -> impl Strategy<Value = Vec<i64>> {
@@ -55,9 +55,10 @@ fn any_config() -> impl Strategy<Value = TwinConfig> {
         vec(metric, 0..4),
         select(&Execution::ALL[..]),
         any::<bool>(),
+        option::of(select(&COMPUTED[..])),
     )
         .prop_map(
-            |(model_version, stale_after_ms, metrics, execution, removed)| TwinConfig {
+            |(model_version, stale_after_ms, metrics, execution, removed, computed)| TwinConfig {
                 model_version,
                 attributes: r#"{"name":"of the model","n":1.25e-7}"#.into(),
                 metrics,
@@ -65,9 +66,19 @@ fn any_config() -> impl Strategy<Value = TwinConfig> {
                 stale_after_ms,
                 execution_map: vec![("W-1".into(), execution)],
                 removed,
+                analysis: computed.map(|computed| analysis(computed)),
             },
         )
 }
+
+const COMPUTED: [&[(&str, &str)]; 3] = [
+    &[
+        ("ratio", "power_kw / (co2_ppm - temperature_c)"),
+        ("twice", "ratio * 2"),
+    ],
+    &[("door", "power_kw > 1 || execution == \"a word\"")],
+    &[("share", "coalesce(kpis.utilization, energy_kwh) * 1e300")],
+];
 
 const NAMES: [&str; 8] = [
     "execution",
