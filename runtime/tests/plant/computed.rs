@@ -95,7 +95,7 @@ fn what_is_wrong_is_named_with_what_would_be_right() {
     insta::assert_snapshot!(machine("{name: a, value: execution}"), @"machines[0].computed[0].value: gives a text (a number or a truth is needed)");
     insta::assert_snapshot!(machine("{name: a, value: 'maxx(flow, 1)'}, {value: flow}, {name: b}"), @r#"
     machines[0].computed[0].value: "maxx" is not a function here (did you mean "max"? there are min, max, abs, round, floor, ceil, sqrt, coalesce, known, startsWith, endsWith, contains, double) at character 5
-    machines[0].computed[1].name: a metric's name is needed (text of 1 to 64 characters, no control characters)
+    machines[0].computed[1].name: a metric's name is needed (text of 1 to 128 characters, no control characters)
     machines[0].computed[2].value: is missing (e.g. power_kw / max(throughput_rate, 1.0))
     "#);
     insta::assert_snapshot!(machine("{name: a, value: flow}, {name: a, value: flow}"), @"machines[0].computed[1].name: a is computed twice");
@@ -114,7 +114,14 @@ fn a_part_of_a_model_changes_that_part_alone() {
         "unknown_sensors": "keep_aside",
     });
     let changed = plant.changed_by(&part).expect("a model");
-    insta::assert_snapshot!(plan(Some(&plant), &changed), @"");
+    insta::assert_snapshot!(plan(Some(&plant), &changed), @r"
+    ~ unknown_sensors: register → keep_aside
+    ~ computed.kw_per_part: unit: kW → W
+    + machine/m-9
+    ~ machine/m-2
+        ideal_cycle: (none) → 5s
+    1 to add, 1 to change, 0 to remove, 4 unchanged
+    ");
     let error = plant.changed_by(&json!({"machines": [{"id": "m-1", "location": "cell-7"}]}));
     assert!(
         error

@@ -75,7 +75,7 @@ sensors:
     locations[0].exit: true or false is needed
     locations[0].stale_after: 5 has no unit (write 5s for seconds)
     locations[1].id: is missing (it is required)
-    locations[2]: is text (a mapping of id, name, type, parent, exit, stale_after, metrics, attributes is needed)
+    locations[2]: is text (a mapping of id, name, type, parent, exit, stale_after, metrics, computed, attributes is needed)
     machines[0].idealcycle: unknown key (did you mean ideal_cycle?)
     machines[0].id: is a number (text is needed; put it in quotes)
     machines[0].ideal_cycle: "fast" is not a duration (a number and us, ms, s, m, h or d, e.g. 45s; more than 0, at most 366d)
