@@ -22,6 +22,7 @@ pub(crate) const SNAPSHOT_FAILED: &str = "shard_snapshot_failed_total";
 pub(crate) const RECOVERY_SECONDS: &str = "shard_recovery_seconds";
 pub(crate) const OUTBOX_WAITING: &str = "shard_outbox_waiting";
 pub(crate) const REJECTED_DROPPED: &str = "rejected_dropped_total";
+pub(crate) const CONTRACT_VIOLATIONS: &str = "quality_contract_violations_total";
 
 /// Tells the recorder what each metric means.
 pub(crate) fn describe() {
@@ -58,6 +59,10 @@ pub(crate) fn describe() {
     describe_gauge!(
         OUTBOX_WAITING,
         "Messages to other twins that are not confirmed, by shard"
+    );
+    describe_counter!(
+        CONTRACT_VIOLATIONS,
+        "Values that broke a data contract and were taken and marked, by tenant"
     );
     describe_counter!(
         REJECTED_DROPPED,

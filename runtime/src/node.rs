@@ -4,7 +4,7 @@
 //! which is then recovered next; `stop` loses nothing. Knows nothing of HTTP or of who may ask what.
 
 mod folder;
-mod fork;
+pub mod fork;
 mod read;
 
 use std::{
@@ -30,7 +30,6 @@ use tokio::{
 use tracing::error;
 
 pub use self::folder::{FolderReport, shards_of, verify};
-pub use self::fork::{FORK_EVENTS_MAX, Fork, ForkError, Forked};
 pub use self::read::{EventsPage, HistoryPoint, ReadError, RejectedItem, Step};
 use crate::{
     accounts::Accounts,

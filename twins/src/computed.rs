@@ -21,6 +21,8 @@ use crate::{
 
 /// What stands before the name of a KPI where an expression asks for one.
 const KPIS: &str = "kpis.";
+/// What stands before the name of a series where one asks for how unusual it is.
+const ANOMALY: &str = "anomaly.";
 
 /// The names of the numeric KPIs of a kind of twin.
 #[must_use]
@@ -48,6 +50,7 @@ impl Twin {
             let is_touched = computed.value.names().any(|name| {
                 let mut before = analysis.computed[..number].iter().enumerate();
                 name.starts_with(KPIS)
+                    || name.starts_with(ANOMALY)
                     || self.metrics.get(name).is_some_and(|metric| metric.at == at)
                     || before.any(|(other, computed)| changed >> other & 1 == 1 && *computed.name == *name)
             });
@@ -79,6 +82,9 @@ impl Twin {
     pub(crate) fn operand(&self, name: &str, now: Timestamp) -> Option<Operand<'_>> {
         if let Some(kpi) = name.strip_prefix(KPIS) {
             return self.kpi(kpi)?.ok().map(Operand::Number);
+        }
+        if let Some(series) = name.strip_prefix(ANOMALY) {
+            return self.anomaly_score(series).map(Operand::Number);
         }
         let metric = self
             .metrics

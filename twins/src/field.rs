@@ -126,7 +126,8 @@ impl Twin {
                 let unit = declared_unit(self.config.as_deref(), &metric.name);
                 (!unit.is_empty()).then_some(Field::Text(unit.into()))
             }
-            "quality" => self.is_old(metric.at, now).then_some(Field::Text("stale".into())),
+            "quality" if self.is_old(metric.at, now) => Some(Field::Text("stale".into())),
+            "quality" => self.is_marked(name).then_some(Field::Text("suspect".into())),
             _ => None,
         }
     }
@@ -139,6 +140,8 @@ impl Twin {
             "values_refused" => {
                 return (self.metrics.refused > 0).then_some(Field::Number(self.metrics.refused as f64));
             }
+            "data_quality" => return self.quality_in_short().map(|_| Field::Composite),
+            "anomalies" => return self.forecasts.as_ref().map(|_| Field::Composite),
             "removed" => return self.is_removed().then_some(Field::Bool(true)),
             _ => {}
         }

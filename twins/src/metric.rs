@@ -65,12 +65,26 @@ impl Rules<'_> {
 }
 
 /// What a number led to.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Taken {
+    /// The number of the metric; the largest there is where the value was not taken.
+    pub(crate) metric: u16,
     /// What a counter grew by.
     pub(crate) grown: f64,
     /// The value before, times the milliseconds for which it was held.
     pub(crate) integral: f64,
+}
+
+impl Taken {
+    /// Of a metric, or of none.
+    fn by(metric: Option<usize>) -> Self {
+        let number = metric.and_then(|index| u16::try_from(index).ok());
+        Self {
+            metric: number.unwrap_or(u16::MAX),
+            grown: 0.0,
+            integral: 0.0,
+        }
+    }
 }
 
 pub(crate) fn number(value: &Value) -> Option<f64> {

@@ -27,6 +27,14 @@ impl Twin {
             + attributes
             + self.config.as_deref().map_or(0, config_bytes)
             + nature_bytes(&self.nature)
+            + self
+                .quality_of_data
+                .as_deref()
+                .map_or(0, |quality| block(quality.heap_bytes()))
+            + self
+                .forecasts
+                .as_deref()
+                .map_or(0, |forecasts| block(forecasts.heap_bytes()))
     }
 }
 

@@ -9,11 +9,13 @@ use crate::{
     bucket::{Bucket, BucketWire, StateTime, States, Word},
     config::{Execution, MetricKind},
     event::Position,
+    forecast::ForecastsWire,
     id::TwinId,
     job::{Dwell, Job, Visit},
     location::Location,
     machine::Machine,
     metric::{Metric, Metrics},
+    quality::QualityWire,
     time::Timestamp,
     twin::{Nature, Twin},
     wire::{
@@ -58,6 +60,10 @@ struct TwinWire {
     steady_since_ms: i64,
     #[prost(uint64, tag = "16")]
     values_refused: u64,
+    #[prost(message, optional, tag = "160")]
+    quality: Option<QualityWire>,
+    #[prost(message, optional, tag = "161")]
+    forecasts: Option<ForecastsWire>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -253,6 +259,8 @@ impl Twin {
             },
             steady_since_ms: self.steady_since.ms(),
             values_refused: self.metrics.refused,
+            quality: self.quality_of_data.as_deref().map(QualityWire::of),
+            forecasts: self.forecasts.as_deref().map(ForecastsWire::of),
         };
         out.push(VERSION);
         out.reserve(wire.encoded_len());
@@ -307,6 +315,12 @@ impl Twin {
             items,
             refused: wire.values_refused,
         };
+        twin.quality_of_data = wire.quality.map(QualityWire::quality).transpose()?.map(Box::new);
+        twin.forecasts = wire
+            .forecasts
+            .map(ForecastsWire::forecasts)
+            .transpose()?
+            .map(Box::new);
         Ok(twin)
     }
 }

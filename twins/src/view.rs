@@ -14,6 +14,7 @@ use crate::{
     config::Execution,
     defaults::declared_unit,
     event::Value,
+    forecast::Anomalies,
     job::Dwell,
     kpis,
     time::Timestamp,
@@ -33,13 +34,14 @@ impl Twin {
         TwinView { twin: self, now }
     }
 
-    /// `good`, `stale`, `bad` (the sender judged it below 0.5) or `unknown` (no data yet).
+    /// `good`, `stale`, `bad` (the sender judged it below 0.5), `suspect` (a value breaks its contract) or `unknown` (no data yet).
     pub(crate) fn quality(&self, now: Timestamp) -> &'static str {
         match (self.data_at, &self.nature) {
             (None, Nature::Job(job)) if job.scans > 0 => "good",
             (None, _) => "unknown",
             _ if self.is_stale(now) => "stale",
             _ if self.quality_score.is_some_and(|score| score < 0.5) => "bad",
+            _ if self.has_marks() => "suspect",
             _ => "good",
         }
     }
@@ -211,6 +213,12 @@ impl<'a> Of<'a> {
             }
         }
         map.serialize_entry("metrics", &self.of(Part::Metrics))?;
+        if let Some(quality) = twin.quality_in_short() {
+            map.serialize_entry("data_quality", &quality)?;
+        }
+        if twin.forecasts.is_some() {
+            map.serialize_entry("anomalies", &Anomalies(twin))?;
+        }
         if twin.metrics.refused > 0 {
             map.serialize_entry("values_refused", &twin.metrics.refused)?;
         }
@@ -234,6 +242,8 @@ impl<'a> Of<'a> {
         }
         if twin.is_old(metric.at, self.0.now) {
             map.serialize_entry("quality", "stale")?;
+        } else if twin.has_marks() && twin.is_marked(&metric.name) {
+            map.serialize_entry("quality", "suspect")?;
         }
         Ok(())
     }

@@ -164,6 +164,15 @@ fn parameters_of(operation: Operation) -> Vec<Json> {
             query("limit", "Most items, 1 to 1000; 100 if absent"),
         ],
         Operation::ListRejected => list(Vec::new()),
+        Operation::Quality => list(vec![
+            query("twin", "Only the sensors of this twin, e.g. machine/cnc-07"),
+            query("sensor", "Only this sensor"),
+        ]),
+        Operation::Forecast => vec![
+            query("metric", "One that the plant model forecasts"),
+            query("horizon", "How far ahead, up to 1d; 4h if absent"),
+            query("at", "As it would have been answered at this time (RFC 3339)"),
+        ],
         _ => Vec::new(),
     }
 }
@@ -190,6 +199,8 @@ fn answer_of(operation: Operation) -> &'static str {
         Operation::Readings | Operation::Scans => "BatchAnswer",
         Operation::History => "History",
         Operation::Fork => "Forked",
+        Operation::Forecast => "Forecast",
+        Operation::Quality => "SensorList",
         Operation::ListTwins | Operation::Events | Operation::Ingest | Operation::ListRejected => "List",
         _ => "Object",
     }
@@ -233,6 +244,12 @@ fn schemas() -> Json {
             "twin": text, "before_at": text, "after_at": text, "before": {"type": "object"}, "after": {"type": "object"},
             "difference": {"type": "array", "items": {"type": "object", "required": ["path", "before", "after"]}},
             "events": {"type": "object", "properties": {"applied": {"type": "integer"}, "late": {"type": "integer"}, "rejected": {"type": "array"}}}}},
+        "Forecast": {"type": "object", "required": ["metric", "method", "step_s", "points", "reason"], "properties": {
+            "metric": text, "method": {"type": ["string", "null"], "description": "seasonal_naive or holt_winters"}, "step_s": {"type": "integer"},
+            "points": {"type": "array", "items": {"type": "object", "required": ["time", "value", "low", "high"]}}, "reason": {"type": ["string", "null"]}}},
+        "SensorList": {"type": "object", "required": ["items", "cursor"], "properties": {
+            "items": {"type": "array", "items": {"type": "object", "required": ["sensor", "twin", "score", "completeness", "freshness_s", "schema", "violations"]}},
+            "cursor": {"type": ["string", "null"]}}},
         "Twin": {"type": "object", "required": ["twin", "rev", "seq", "attributes", "state", "kpis", "links"], "properties": {
             "twin": text, "kind": text, "id": text, "rev": {"type": "integer"},
             "seq": {"type": "object", "properties": {"shard": {"type": "integer"}, "seq": {"type": "integer"}}},

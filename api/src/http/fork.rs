@@ -2,7 +2,7 @@
 
 use gemba_runtime::{
     decode::Rejection,
-    node::{FORK_EVENTS_MAX, Fork, ForkError},
+    node::fork::{FORK_EVENTS_MAX, Fork, ForkError},
     plant::PlantModel,
 };
 use gemba_twins::{time::Timestamp, twin::Twin};

@@ -8,6 +8,7 @@ mod fork;
 mod ingest;
 mod plant;
 mod problem;
+mod quality;
 mod routes;
 mod server;
 mod stream;

@@ -21,7 +21,7 @@ use warp::{
 use super::{
     docs, fork, ingest, plant,
     problem::{Problem, Reply},
-    stream, twins,
+    quality, stream, twins,
 };
 
 /// Longest time in which nothing of a body comes.
@@ -90,6 +90,8 @@ pub(super) enum Operation {
     History,
     Events,
     Fork,
+    Forecast,
+    Quality,
     GetPlant,
     PutPlant,
     PlanPlant,
@@ -126,7 +128,7 @@ const fn route(
 }
 
 /// All calls that need a credential, but the stream.
-pub(super) static ROUTES: [Route; 14] = [
+pub(super) static ROUTES: [Route; 16] = [
     route(
         Method::GET,
         &["v1", "twins", "{kind}", "{id}"],
@@ -182,6 +184,20 @@ pub(super) static ROUTES: [Route; 14] = [
         Role::Engineer,
         Operation::Fork,
         "What if: a twin after events or a plant model that never happened",
+    ),
+    route(
+        Method::GET,
+        &["v1", "twins", "{kind}", "{id}", "forecast"],
+        Role::Viewer,
+        Operation::Forecast,
+        "What a metric will be within the next hours",
+    ),
+    route(
+        Method::GET,
+        &["v1", "quality"],
+        Role::Viewer,
+        Operation::Quality,
+        "What sensors send, and how it keeps to its contracts",
     ),
     route(
         Method::GET,
@@ -329,6 +345,8 @@ where
         Operation::History => twins::history(&call).await,
         Operation::Events => twins::events(&call).await,
         Operation::Fork => fork::fork(&call).await,
+        Operation::Forecast => quality::forecast(&call).await,
+        Operation::Quality => quality::list(&call).await,
         Operation::GetPlant => plant::get(&call),
         Operation::PutPlant => plant::put(&call).await,
         Operation::PlanPlant => plant::plan(&call),

@@ -417,11 +417,13 @@ impl<'a> Names<'a> {
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
+        // How unusual a series is may be asked for of anything that may be one.
+        let name = name.strip_prefix("anomaly.").unwrap_or(name);
         self.all().any(|known| known == name)
     }
 
     fn kind(&self, name: &str) -> Option<ValueKind> {
-        if name.starts_with("kpis.") {
+        if name.starts_with("kpis.") || name.starts_with("anomaly.") {
             return Some(ValueKind::Number);
         }
         self.known.iter().find(|(known, _)| *known == name)?.1
@@ -431,5 +433,10 @@ impl<'a> Names<'a> {
         if let Some(known) = self.known.iter_mut().find(|(known, _)| *known == name) {
             known.1 = kind;
         }
+    }
+
+    /// A hint that names the nearest.
+    pub(super) fn nearest(&self, name: &str, problems: &mut Problems) -> String {
+        problems.nearest(name, self.all())
     }
 }

@@ -289,7 +289,7 @@ impl<'m> Declarations<'m> {
 }
 
 /// The kind of a metric of which the model says a unit but no kind: as a twin without a model takes it.
-fn kind_by_name(name: &str, rollover_at: Option<f64>) -> MetricKind {
+pub(super) fn kind_by_name(name: &str, rollover_at: Option<f64>) -> MetricKind {
     let counts = ["_count", "_kwh", "_total"].iter().any(|end| name.ends_with(end));
     match name {
         _ if counts || rollover_at.is_some() => MetricKind::Counter,

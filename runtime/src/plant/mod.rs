@@ -24,8 +24,15 @@
 //!     type: AIR_QUALITY
 //!     metrics: {co2: co2_ppm, temperature: {to: temperature_c}, tvoc: {to: voc_index, unit: index}}
 //!     ignore: [rssi_dbm]              # metrics not named pass unchanged
+//!     contract:                       # what it is agreed to send; machines and locations take one for all their sensors
+//!       period: 60s
+//!       required: [co2_ppm]
+//!       on_violation: accept          # and mark; or reject
+//!       metrics: {co2_ppm: {type: number, unit: ppm, min: 300, max: 5000, max_rate_per_s: 100}}
 //! computed:                           # of all twins of a class
 //!   - {name: kw_per_rate, value: "power_kw / max(throughput_rate, 1.0)", for: 'kind == "machine" && attributes.line == "line-1"'}
+//! forecast:                           # machines and locations take a list of their own: forecast: [power_kw]
+//!   - {metric: utilization, deviation: 0.2, for: kind == "machine"}
 //! ```
 //! Every list may be left out. `locations` take `metrics` and `attributes` as machines do. A metric's `kind` is
 //! `gauge`, `counter` or `state`; left out, it follows from the name. Durations are a number and `us`, `ms`, `s`, `m`,
@@ -42,7 +49,9 @@ mod changed;
 mod check;
 mod computed;
 mod configs;
+mod contract;
 mod fields;
+mod forecast;
 mod model;
 mod plan;
 mod read;
@@ -52,6 +61,8 @@ mod written;
 pub use bindings::Bindings;
 pub use computed::Computed;
 pub use configs::twin_configs;
+pub use contract::{DataContract, MetricTerms, OnViolation};
+pub use forecast::Forecast;
 pub use model::{
     Feeds, Location, LocationType, Machine, Metric, MetricMapping, PlantModel, Sensor, Site, UnknownSensors,
 };

@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 
 use super::{
-    Computed, Span,
+    Computed, DataContract, Forecast, Span,
     check::check,
     read::read,
     written::{PlantError, Problems, Tree},
@@ -75,6 +75,9 @@ pub struct PlantModel {
     /// What is computed for all twins of a class.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) computed: Vec<Computed>,
+    /// What is forecast of all twins of a class.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) forecast: Vec<Forecast>,
 }
 
 impl Default for PlantModel {
@@ -88,6 +91,7 @@ impl Default for PlantModel {
             machines: Vec::new(),
             sensors: Vec::new(),
             computed: Vec::new(),
+            forecast: Vec::new(),
         }
     }
 }
@@ -181,6 +185,7 @@ impl Serialize for Ordered<'_> {
                         "machines",
                         "sensors",
                         "computed",
+                        "forecast",
                     ];
                     first
                         .iter()
@@ -270,6 +275,12 @@ pub struct Location {
     /// What is computed from them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub computed: Vec<Computed>,
+    /// What is forecast.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forecast: Vec<Forecast>,
+    /// What its sensors are agreed to send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contract: Option<DataContract>,
     /// Further attributes.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub attributes: Map<String, Value>,
@@ -295,6 +306,12 @@ pub struct Machine {
     /// What is computed from its metrics.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub computed: Vec<Computed>,
+    /// What is forecast.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forecast: Vec<Forecast>,
+    /// What its sensors are agreed to send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contract: Option<DataContract>,
     /// Words of the machine's control and what they mean.
     #[serde(serialize_with = "as_executions", skip_serializing_if = "BTreeMap::is_empty")]
     pub execution: BTreeMap<Box<str>, Execution>,
@@ -342,6 +359,9 @@ pub struct Sensor {
     /// The sensor's names of metrics that are dropped.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ignore: Vec<Box<str>>,
+    /// What it is agreed to send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contract: Option<DataContract>,
 }
 
 /// What becomes of one metric of a sensor.

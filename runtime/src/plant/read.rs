@@ -16,6 +16,7 @@ use super::{
     Feeds, Location, Machine, Metric, MetricMapping, PlantModel, Sensor, Site,
     computed::{computed, computed_of_class},
     fields::{Fields, WORDS_MAX, shortened},
+    forecast::{forecast, forecast_of_class},
     model::{EXECUTIONS, LOCATION_TYPES, METRIC_KINDS, UNKNOWN_SENSORS},
     written::{Problems, Tree},
 };
@@ -39,6 +40,7 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
         "machines",
         "sensors",
         "computed",
+        "forecast",
     ];
     let Some(mut plant) = Fields::of(tree, String::new(), &known, problems) else {
         return model;
@@ -59,6 +61,7 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
     model.machines = plant.list("machines", machine);
     model.sensors = plant.list("sensors", sensor);
     model.computed = plant.list("computed", computed_of_class);
+    model.forecast = plant.list("forecast", forecast_of_class);
     model
 }
 
@@ -96,6 +99,8 @@ fn location(tree: &Tree, path: String, problems: &mut Problems) -> Option<Locati
         "stale_after",
         "metrics",
         "computed",
+        "forecast",
+        "contract",
         "attributes",
     ];
     let mut location = Fields::of(tree, path, &known, problems)?;
@@ -109,6 +114,8 @@ fn location(tree: &Tree, path: String, problems: &mut Problems) -> Option<Locati
         stale_after: location.span("stale_after"),
         metrics: location.metrics(),
         computed: location.list("computed", computed),
+        forecast: location.list("forecast", forecast),
+        contract: location.contract(),
         attributes: location.attributes(),
     };
     id.map(|_| read)
@@ -124,6 +131,8 @@ fn machine(tree: &Tree, path: String, problems: &mut Problems) -> Option<Machine
         "execution",
         "metrics",
         "computed",
+        "forecast",
+        "contract",
         "attributes",
     ];
     let mut machine = Fields::of(tree, path, &known, problems)?;
@@ -137,6 +146,8 @@ fn machine(tree: &Tree, path: String, problems: &mut Problems) -> Option<Machine
         execution: machine.execution(),
         metrics: machine.metrics(),
         computed: machine.list("computed", computed),
+        forecast: machine.list("forecast", forecast),
+        contract: machine.contract(),
         attributes: machine.attributes(),
     };
     id.map(|_| read)
@@ -146,7 +157,7 @@ fn sensor(tree: &Tree, path: String, problems: &mut Problems) -> Option<Sensor> 
     let mut sensor = Fields::of(
         tree,
         path,
-        &["id", "feeds", "type", "metrics", "ignore"],
+        &["id", "feeds", "type", "metrics", "ignore", "contract"],
         problems,
     )?;
     let (id, feeds) = (sensor.id("id"), sensor.feeds());
@@ -161,16 +172,18 @@ fn sensor(tree: &Tree, path: String, problems: &mut Problems) -> Option<Sensor> 
             );
         }
     }
+    let contract = sensor.contract();
     Some(Sensor {
         id: id?,
         feeds: feeds?,
         sensor_type,
         metrics,
         ignore,
+        contract,
     })
 }
 
-fn metric_name(tree: &Tree, path: String, problems: &mut Problems) -> Option<Box<str>> {
+pub(super) fn metric_name(tree: &Tree, path: String, problems: &mut Problems) -> Option<Box<str>> {
     match tree {
         Tree::Text(name) if is_metric_name(name) => Some(name.as_str().into()),
         _ => {
@@ -183,7 +196,7 @@ fn metric_name(tree: &Tree, path: String, problems: &mut Problems) -> Option<Box
     }
 }
 
-fn is_metric_name(name: &str) -> bool {
+pub(super) fn is_metric_name(name: &str) -> bool {
     (1..=METRIC_NAME_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control)
 }
 

@@ -1,7 +1,10 @@
 //! What if: a twin is tried out from now or from then, with what never happened, and stays as it is.
 
 use gemba_runtime::{
-    node::{Fork, ForkError, Forked, Node},
+    node::{
+        Node,
+        fork::{Fork, ForkError, Forked},
+    },
     plant::PlantModel,
 };
 use gemba_twins::{id::TwinId, time::Timestamp};

@@ -101,7 +101,8 @@ fn what_is_wrong_is_named_with_what_would_be_right() {
     insta::assert_snapshot!(machine("{name: a, value: flow}, {name: a, value: flow}"), @"machines[0].computed[1].name: a is computed twice");
     insta::assert_snapshot!(problems("machines: [{id: m-1}]\ncomputed: [{name: a, value: 1 + 1, for: line == 'l'}, {name: b, value: '2'}, {name: c, value: '1', for: id}]"), @r#"
     computed[0].for: line is not known here (kind, id and attributes.NAME are)
-    computed[1].value: is text (text is needed; put it in quotes)
+    computed[1].for: is missing (a condition over the twins, e.g. kind == "machine" && attributes.line == "machining")
+    computed[2].for: a condition is needed, e.g. attributes.line == "machining"
     "#);
 }
 

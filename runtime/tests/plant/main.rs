@@ -6,6 +6,7 @@
 mod binding;
 mod changing;
 mod computed;
+mod contract;
 mod reading;
 
 use gemba_runtime::plant::PlantModel;

@@ -38,12 +38,12 @@ impl Metrics {
         };
         if !usable || (known.is_none() && self.items.len() >= METRICS_MAX) {
             self.refused = self.refused.saturating_add(1);
-            return Taken::default();
+            return Taken::by(None);
         }
         let index = known.unwrap_or_else(|| self.add(name, value, at, kind));
         if kind == MetricKind::State {
             self.take_word(index, known.is_none(), value, at, rules, corrections);
-            return Taken::default();
+            return Taken::by(Some(index));
         }
         self.take_number(index, known.is_none(), value, at, rules, corrections)
     }
@@ -82,7 +82,7 @@ impl Metrics {
             number(&metric.value)
         };
         let new = number(value).map(|new| new + 0.0); // Minus zero would not survive its way to disk.
-        let mut taken = Taken::default();
+        let mut taken = Taken::by(Some(index));
         if newest {
             if let (Some(before), true) = (before, at > before_at) {
                 taken.integral = before * at.ms_since(before_at).min(rules.hold_ms()) as f64;

@@ -17,6 +17,7 @@ pub(crate) fn analysis(computed: &[(&str, &str)]) -> Arc<Analysis> {
     });
     Arc::new(Analysis {
         computed: computed.collect(),
+        ..Analysis::default()
     })
 }
 

@@ -7,6 +7,8 @@
 
 mod computed;
 mod damage;
+mod forecast;
+mod quality;
 mod rollups;
 mod states;
 mod streams;

@@ -1,13 +1,17 @@
 //! Streams of events to try the fold with: everything that may reach a twin, in order and out of it.
 
+use std::sync::Arc;
+
 use gemba_twins::{
+    analysis::Analysis,
     config::{Execution, MetricConfig, MetricKind, TwinConfig},
     event::{AttributesSet, Body, Event, Reading, Scan, TwinMessage, Value},
+    forecast::ForecastRule,
     id::Kind,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::{at, computed::analysis, event};
+use super::{at, computed::analysis, event, quality::contract};
 
 /// Times that mostly go on, sometimes after a gap of hours, and now and then come late.
 pub(crate) fn moments(most: usize) -> impl Strategy<Value = Vec<i64>> {
@@ -66,7 +70,16 @@ fn any_config() -> impl Strategy<Value = TwinConfig> {
                 stale_after_ms,
                 execution_map: vec![("W-1".into(), execution)],
                 removed,
-                analysis: computed.map(|computed| analysis(computed)),
+                analysis: computed.map(|computed| {
+                    Arc::new(Analysis {
+                        contracts: vec![contract(removed)],
+                        forecasts: vec![ForecastRule {
+                            metric: "power_kw".into(),
+                            deviation: removed.then_some(1.0),
+                        }],
+                        ..Analysis::clone(&analysis(computed))
+                    })
+                }),
             },
         )
 }
@@ -142,6 +155,7 @@ fn any_body() -> impl Strategy<Value = Body> {
             metrics,
             quality_score,
             location_id: location.map(Into::into),
+            sensor_id: if quality_score.is_some() { "air-1" } else { "plc" }.into(),
             ..Reading::default()
         },
     );
