@@ -69,6 +69,7 @@ pub(crate) fn example_request(node: &Node, path: &str, method: &str, operation: 
         (Some("#/components/schemas/Reading"), _) => {
             r#"{"sensor_id":"cnc-01","metrics":{"rpm":5}}"#.to_owned()
         }
+        (Some("#/components/schemas/Refold"), _) => r#"{"twins":["machine/cnc-01"],"apply":true}"#.to_owned(),
         (Some("#/components/schemas/Fork"), _) => {
             r#"{"events":[{"sensor_id":"cnc-01","metrics":{"rpm":7}}],"model":{"machines":[{"id":"cnc-01","ideal_cycle":"5s"}]}}"#
                 .to_owned()

@@ -39,8 +39,8 @@ impl TwinConfig {
 }
 
 impl Twin {
-    /// A reading of the time `at` was taken: works out what follows from it.
-    pub(crate) fn compute(&mut self, at: Timestamp, rows: &mut Vec<RollupRow>) {
+    /// A reading of the time `at` was taken, or, without one, another plant model: works out what follows from it.
+    pub(crate) fn compute(&mut self, at: Option<Timestamp>, rows: &mut Vec<RollupRow>) {
         let analysis = self.config.as_ref().and_then(|config| config.analysis.clone());
         let (Some(analysis), Some(now)) = (analysis, self.data_at) else {
             return;
@@ -49,9 +49,10 @@ impl Twin {
         for (number, computed) in analysis.computed.iter().enumerate() {
             let is_touched = computed.value.names().any(|name| {
                 let mut before = analysis.computed[..number].iter().enumerate();
-                name.starts_with(KPIS)
+                at.is_none()
+                    || name.starts_with(KPIS)
                     || name.starts_with(ANOMALY)
-                    || self.metrics.get(name).is_some_and(|metric| metric.at == at)
+                    || self.metrics.get(name).is_some_and(|metric| Some(metric.at) == at)
                     || before.any(|(other, computed)| changed >> other & 1 == 1 && *computed.name == *name)
             });
             if !is_touched {

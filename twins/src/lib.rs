@@ -11,6 +11,7 @@ pub mod expr;
 pub mod forecast;
 pub mod id;
 pub mod quality;
+pub mod refolded;
 pub mod rollup;
 pub mod time;
 pub mod twin;

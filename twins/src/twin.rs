@@ -149,6 +149,7 @@ impl Twin {
             }
             Body::Configured(config) => self.fold_config(config, effects),
             Body::Ticked => self.fold_tick(event.at),
+            Body::Refolded(refolded) => self.take_over(refolded),
             Body::Told(message) => match &mut self.nature {
                 Nature::Location(location) => {
                     location.hear(message);
@@ -229,7 +230,7 @@ impl Twin {
         quality.end(&inspection, reading.metrics.len(), at);
         effects.violations += inspection.violations;
         self.quality_of_data = Some(quality);
-        self.compute(at, &mut corrections);
+        self.compute(Some(at), &mut corrections);
         if newest {
             self.observe(at);
         }
@@ -292,6 +293,7 @@ impl Twin {
             self.metrics.set_kind(index, kind, &mut effects.rollups);
         }
         self.config = Some(Box::new(kept));
+        self.compute(None, &mut effects.rollups);
         Outcome::Applied
     }
 

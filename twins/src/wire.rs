@@ -13,6 +13,7 @@ use crate::{
     config::{Execution, MetricConfig, MetricKind, TwinConfig},
     event::{AttributesSet, Body, Event, Origin, Reading, Scan, SensorType, TwinMessage, Value},
     id::{Kind, TenantId, TwinId},
+    refolded::RefoldedWire,
     time::Timestamp,
 };
 
@@ -44,7 +45,7 @@ struct EventWire {
     message_id: String,
     #[prost(message, optional, tag = "8")]
     origin: Option<OriginWire>,
-    #[prost(oneof = "BodyWire", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(oneof = "BodyWire", tags = "10, 11, 12, 13, 14, 15, 16, 17, 160")]
     body: Option<BodyWire>,
 }
 
@@ -66,6 +67,8 @@ enum BodyWire {
     JobLeft(VisitWire),
     #[prost(message, tag = "17")]
     JobDwellCorrected(CorrectionWire),
+    #[prost(message, tag = "160")]
+    Refolded(RefoldedWire),
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -316,6 +319,7 @@ fn body_to_wire(body: &Body) -> BodyWire {
         }),
         Body::Configured(config) => BodyWire::Configured(config_to_wire(config)),
         Body::Ticked => BodyWire::Ticked(true),
+        Body::Refolded(refolded) => BodyWire::Refolded(RefoldedWire::of(refolded)),
         Body::Told(TwinMessage::JobEntered {
             job,
             entered_at,
@@ -375,6 +379,7 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
         }),
         BodyWire::Configured(wire) => Body::Configured(Box::new(config_from_wire(wire)?)),
         BodyWire::Ticked(_) => Body::Ticked,
+        BodyWire::Refolded(wire) => Body::Refolded(Box::new(wire.refolded())),
         BodyWire::JobEntered(wire) => Body::Told(TwinMessage::JobEntered {
             job: wire.job.into(),
             entered_at: Timestamp::from_ms(wire.entered_at_ms),

@@ -8,6 +8,7 @@ mod demo;
 mod get;
 mod keys;
 mod plant;
+mod refold;
 mod serve;
 mod simulate;
 mod verify;
@@ -45,6 +46,11 @@ enum Command {
     /// Shows what a plant model would change
     #[command(after_help = "Example: gemba plan -f plant.yaml")]
     Plan(plant::PlantArgs),
+    /// Folds twins again with today's plant model: shows what would differ, and takes it over
+    #[command(
+        after_help = "Examples:\n  gemba refold --twin machine/cnc-07\n  gemba refold --kind machine --from 2026-11-01T00:00:00Z --apply"
+    )]
+    Refold(refold::RefoldArgs),
     /// The plant simulator alone, against any broker
     #[command(
         after_help = "Example: gemba simulate --mqtt mqtt://127.0.0.1:1883 --machines 10 --seed 7 --duration 60"
@@ -126,6 +132,7 @@ pub fn run() -> ExitCode {
         Command::Get(args) => get::run(&args),
         Command::Apply(args) => plant::apply(&args),
         Command::Plan(args) => plant::plan(&args),
+        Command::Refold(args) => refold::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Config(args) => show_config(&args),

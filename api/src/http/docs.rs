@@ -183,6 +183,7 @@ fn body_of(operation: Operation) -> Option<Json> {
         Operation::Readings => Some(json_of("Reading")),
         Operation::Scans => Some(json_of("Scan")),
         Operation::Fork => Some(json_of("Fork")),
+        Operation::Refold => Some(json_of("Refold")),
         Operation::SetAttributes => Some(
             json!({"required": true, "content": {"application/merge-patch+json": {"schema": {"type": "object"}}}}),
         ),
@@ -199,6 +200,7 @@ fn answer_of(operation: Operation) -> &'static str {
         Operation::Readings | Operation::Scans => "BatchAnswer",
         Operation::History => "History",
         Operation::Fork => "Forked",
+        Operation::Refold => "List",
         Operation::Forecast => "Forecast",
         Operation::Quality => "SensorList",
         Operation::ListTwins | Operation::Events | Operation::Ingest | Operation::ListRejected => "List",
@@ -240,6 +242,11 @@ fn schemas() -> Json {
             "at": {"type": "string", "format": "date-time", "description": "From the twin as it was then; as it is now if absent"},
             "events": {"type": "array", "maxItems": 10_000, "items": {"type": "object"}, "description": "Readings and scans, in the order in which they come"},
             "model": {"type": ["object", "string"], "description": "What changes in the plant model, things by their id; or a whole model as text"}}},
+        "Refold": {"type": "object", "properties": {
+            "twins": {"type": "array", "items": text, "maxItems": 200, "description": "Only these, e.g. machine/cnc-07"},
+            "kind": {"enum": ["machine", "location", "job"]}, "from": {"type": "string", "format": "date-time", "description": "Today's model from this time on only"},
+            "apply": {"type": "boolean", "description": "Takes the new state over; without it nothing is changed"},
+            "limit": {"type": "integer", "minimum": 1, "maximum": 200}, "cursor": text}},
         "Forked": {"type": "object", "required": ["twin", "before", "after", "difference", "events"], "properties": {
             "twin": text, "before_at": text, "after_at": text, "before": {"type": "object"}, "after": {"type": "object"},
             "difference": {"type": "array", "items": {"type": "object", "required": ["path", "before", "after"]}},

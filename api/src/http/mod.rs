@@ -9,6 +9,7 @@ mod ingest;
 mod plant;
 mod problem;
 mod quality;
+mod refold;
 mod routes;
 mod server;
 mod stream;

@@ -21,7 +21,7 @@ use warp::{
 use super::{
     docs, fork, ingest, plant,
     problem::{Problem, Reply},
-    quality, stream, twins,
+    quality, refold, stream, twins,
 };
 
 /// Longest time in which nothing of a body comes.
@@ -92,6 +92,7 @@ pub(super) enum Operation {
     Fork,
     Forecast,
     Quality,
+    Refold,
     GetPlant,
     PutPlant,
     PlanPlant,
@@ -128,7 +129,7 @@ const fn route(
 }
 
 /// All calls that need a credential, but the stream.
-pub(super) static ROUTES: [Route; 16] = [
+pub(super) static ROUTES: [Route; 17] = [
     route(
         Method::GET,
         &["v1", "twins", "{kind}", "{id}"],
@@ -198,6 +199,13 @@ pub(super) static ROUTES: [Route; 16] = [
         Role::Viewer,
         Operation::Quality,
         "What sensors send, and how it keeps to its contracts",
+    ),
+    route(
+        Method::POST,
+        &["v1", "refold"],
+        Role::Engineer,
+        Operation::Refold,
+        "Fold twins again from the journal with today's plant model: what would differ, and taking it over",
     ),
     route(
         Method::GET,
@@ -347,6 +355,7 @@ where
         Operation::Fork => fork::fork(&call).await,
         Operation::Forecast => quality::forecast(&call).await,
         Operation::Quality => quality::list(&call).await,
+        Operation::Refold => refold::refold(&call).await,
         Operation::GetPlant => plant::get(&call),
         Operation::PutPlant => plant::put(&call).await,
         Operation::PlanPlant => plant::plan(&call),

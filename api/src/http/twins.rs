@@ -315,6 +315,10 @@ fn event_json(seq: u64, event: &Event) -> Json {
             json!({"model_version": config.model_version, "removed": config.removed}),
         ),
         Body::Ticked => ("ticked", json!({})),
+        Body::Refolded(refolded) => (
+            "refolded",
+            json!({"model_version": refolded.model_version, "from": refolded.from, "by": refolded.by}),
+        ),
         Body::Told(TwinMessage::JobEntered { job, entered_at, .. }) => {
             ("job_entered", json!({"job": job, "entered_at": entered_at}))
         }

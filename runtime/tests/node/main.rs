@@ -4,6 +4,7 @@
 
 mod damage;
 mod fork;
+mod refold;
 mod rejected;
 mod replay;
 
