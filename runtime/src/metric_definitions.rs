@@ -27,6 +27,7 @@ pub(crate) const HISTORY_BYTES: &str = "history_written_bytes_total";
 pub(crate) const HISTORY_FAILED: &str = "history_failed_total";
 pub(crate) const HISTORY_LAG_EVENTS: &str = "history_lag_events";
 pub(crate) const REJECTED_DROPPED: &str = "rejected_dropped_total";
+pub(crate) const CONTRACT_VIOLATIONS: &str = "quality_contract_violations_total";
 
 /// Tells the recorder what each metric means.
 pub(crate) fn describe() {
@@ -78,6 +79,10 @@ pub(crate) fn describe() {
     describe_gauge!(
         HISTORY_LAG_EVENTS,
         "Events that are not in the history's files yet, by shard"
+    );
+    describe_counter!(
+        CONTRACT_VIOLATIONS,
+        "Values that broke a data contract and were taken and marked, by tenant"
     );
     describe_counter!(
         REJECTED_DROPPED,

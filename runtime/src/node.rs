@@ -5,14 +5,17 @@
 
 mod commands;
 mod folder;
+pub mod fork;
+mod health;
 mod history;
 mod read;
+pub mod refold;
 
 use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -31,6 +34,7 @@ use tokio::{
 use tracing::error;
 
 pub use self::folder::{FolderReport, shards_of, verify};
+pub(crate) use self::health::Health;
 pub use self::read::{EventsPage, HistoryPoint, ReadError, RejectedItem, Step};
 use crate::{
     accounts::Accounts,
@@ -90,33 +94,6 @@ pub enum CommandError {
     /// The storage is not available.
     #[error("storage is not available: {0} (nothing was changed; try again)")]
     Unavailable(String),
-}
-
-/// How a node's storage does.
-#[derive(Default)]
-pub(crate) struct Health {
-    failed_at_ms: AtomicI64,
-    pub(crate) broken: AtomicBool,
-}
-
-/// A failed append speaks for the storage this long, unless another append succeeds.
-const FAILURE_SPEAKS_MS: i64 = 5_000;
-
-impl Health {
-    pub(crate) fn append_failed(&self) {
-        self.failed_at_ms.store(clock::now().ms(), Ordering::Release);
-    }
-
-    pub(crate) fn append_succeeded(&self) {
-        if self.failed_at_ms.load(Ordering::Acquire) != 0 {
-            self.failed_at_ms.store(0, Ordering::Release);
-        }
-    }
-
-    pub(crate) fn storage_failed(&self) -> bool {
-        let failed_at = self.failed_at_ms.load(Ordering::Acquire);
-        failed_at != 0 && clock::now().ms() - failed_at < FAILURE_SPEAKS_MS
-    }
 }
 
 /// A running node. Cheap to clone.

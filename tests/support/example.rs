@@ -69,6 +69,11 @@ pub(crate) fn example_request(node: &Node, path: &str, method: &str, operation: 
         (Some("#/components/schemas/Reading"), _) => {
             r#"{"sensor_id":"cnc-01","metrics":{"rpm":5}}"#.to_owned()
         }
+        (Some("#/components/schemas/Refold"), _) => r#"{"twins":["machine/cnc-01"],"apply":true}"#.to_owned(),
+        (Some("#/components/schemas/Fork"), _) => {
+            r#"{"events":[{"sensor_id":"cnc-01","metrics":{"rpm":7}}],"model":{"machines":[{"id":"cnc-01","ideal_cycle":"5s"}]}}"#
+                .to_owned()
+        }
         (Some("#/components/schemas/Scan"), _) => r#"{"job_id":"job-1","location":"cell-1"}"#.to_owned(),
         (_, "application/merge-patch+json") => r#"{"note":"seen"}"#.to_owned(),
         (_, "application/yaml") => PLANT.to_owned(),

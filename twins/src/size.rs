@@ -4,6 +4,7 @@
 //! struct and its blocks; not its id's text, which the map of twins shares.
 
 use crate::{
+    analysis::Analysis,
     attributes::block,
     bucket::{Bucket, StateTime, States, Word},
     config::{MetricConfig, TwinConfig},
@@ -26,6 +27,14 @@ impl Twin {
             + attributes
             + self.config.as_deref().map_or(0, config_bytes)
             + nature_bytes(&self.nature)
+            + self
+                .quality_of_data
+                .as_deref()
+                .map_or(0, |quality| block(quality.heap_bytes()))
+            + self
+                .forecasts
+                .as_deref()
+                .map_or(0, |forecasts| block(forecasts.heap_bytes()))
     }
 }
 
@@ -63,7 +72,8 @@ fn config_bytes(config: &TwinConfig) -> usize {
         .execution_map
         .iter()
         .map(|(word, _)| 24 + block(word.len()));
-    block(size_of::<TwinConfig>()) + metrics.sum::<usize>() + words.sum::<usize>()
+    let analysis = config.analysis.as_deref().map_or(0, Analysis::heap_bytes);
+    block(size_of::<TwinConfig>()) + metrics.sum::<usize>() + words.sum::<usize>() + analysis
 }
 
 fn nature_bytes(nature: &Nature) -> usize {

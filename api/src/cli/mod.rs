@@ -9,6 +9,7 @@ mod export;
 mod get;
 mod keys;
 mod plant;
+mod refold;
 mod serve;
 mod simulate;
 mod snowflake;
@@ -47,6 +48,11 @@ enum Command {
     /// Shows what a plant model would change
     #[command(after_help = "Example: gemba plan -f plant.yaml")]
     Plan(plant::PlantArgs),
+    /// Folds twins again with today's plant model: shows what would differ, and takes it over
+    #[command(
+        after_help = "Examples:\n  gemba refold --twin machine/cnc-07\n  gemba refold --kind machine --from 2026-11-01T00:00:00Z --apply"
+    )]
+    Refold(refold::RefoldArgs),
     /// The plant simulator alone, against any broker
     #[command(
         after_help = "Example: gemba simulate --mqtt mqtt://127.0.0.1:1883 --machines 10 --seed 7 --duration 60"
@@ -135,6 +141,7 @@ pub fn run() -> ExitCode {
         Command::Get(args) => get::run(&args),
         Command::Apply(args) => plant::apply(&args),
         Command::Plan(args) => plant::plan(&args),
+        Command::Refold(args) => refold::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Snowflake(args) => snowflake::run(&args),

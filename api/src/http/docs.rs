@@ -85,7 +85,7 @@ fn ready(app: &App) -> Reply {
 /// The OpenAPI document, made of the same table that the dispatch uses.
 pub(super) fn document() -> Json {
     let mut paths: Map<String, Json> = Map::new();
-    for route in &ROUTES {
+    for route in ROUTES {
         let path = format!("/{}", route.path.join("/"));
         let in_path = route
             .path
@@ -164,6 +164,15 @@ fn parameters_of(operation: Operation) -> Vec<Json> {
             query("limit", "Most items, 1 to 1000; 100 if absent"),
         ],
         Operation::ListRejected => list(Vec::new()),
+        Operation::Quality => list(vec![
+            query("twin", "Only the sensors of this twin, e.g. machine/cnc-07"),
+            query("sensor", "Only this sensor"),
+        ]),
+        Operation::Forecast => vec![
+            query("metric", "One that the plant model forecasts"),
+            query("horizon", "How far ahead, up to 1d; 4h if absent"),
+            query("at", "As it would have been answered at this time (RFC 3339)"),
+        ],
         _ => Vec::new(),
     }
 }
@@ -173,6 +182,8 @@ fn body_of(operation: Operation) -> Option<Json> {
     match operation {
         Operation::Readings => Some(json_of("Reading")),
         Operation::Scans => Some(json_of("Scan")),
+        Operation::Fork => Some(json_of("Fork")),
+        Operation::Refold => Some(json_of("Refold")),
         Operation::SetAttributes => Some(
             json!({"required": true, "content": {"application/merge-patch+json": {"schema": {"type": "object"}}}}),
         ),
@@ -188,6 +199,10 @@ fn answer_of(operation: Operation) -> &'static str {
         Operation::GetTwin | Operation::SetAttributes => "Twin",
         Operation::Readings | Operation::Scans => "BatchAnswer",
         Operation::History => "History",
+        Operation::Fork => "Forked",
+        Operation::Refold => "List",
+        Operation::Forecast => "Forecast",
+        Operation::Quality => "SensorList",
         Operation::ListTwins | Operation::Events | Operation::Ingest | Operation::ListRejected => "List",
         _ => "Object",
     }
@@ -223,6 +238,25 @@ fn schemas() -> Json {
         "Scan": {"type": "object", "required": ["job_id", "location"], "properties": {
             "job_id": text, "location": text, "product_id": text, "product_variant": text,
             "scan_timestamp": {"type": "string", "format": "date-time"}, "operator_id": text, "metadata": {"type": "object"}, "message_id": text}},
+        "Fork": {"type": "object", "properties": {
+            "at": {"type": "string", "format": "date-time", "description": "From the twin as it was then; as it is now if absent"},
+            "events": {"type": "array", "maxItems": 10_000, "items": {"type": "object"}, "description": "Readings and scans, in the order in which they come"},
+            "model": {"type": ["object", "string"], "description": "What changes in the plant model, things by their id; or a whole model as text"}}},
+        "Refold": {"type": "object", "properties": {
+            "twins": {"type": "array", "items": text, "maxItems": 200, "description": "Only these, e.g. machine/cnc-07"},
+            "kind": {"enum": ["machine", "location", "job"]}, "from": {"type": "string", "format": "date-time", "description": "Today's model from this time on only"},
+            "apply": {"type": "boolean", "description": "Takes the new state over; without it nothing is changed"},
+            "limit": {"type": "integer", "minimum": 1, "maximum": 200}, "cursor": text}},
+        "Forked": {"type": "object", "required": ["twin", "before", "after", "difference", "events"], "properties": {
+            "twin": text, "before_at": text, "after_at": text, "before": {"type": "object"}, "after": {"type": "object"},
+            "difference": {"type": "array", "items": {"type": "object", "required": ["path", "before", "after"]}},
+            "events": {"type": "object", "properties": {"applied": {"type": "integer"}, "late": {"type": "integer"}, "rejected": {"type": "array"}}}}},
+        "Forecast": {"type": "object", "required": ["metric", "method", "step_s", "points", "reason"], "properties": {
+            "metric": text, "method": {"type": ["string", "null"], "description": "seasonal_naive or holt_winters"}, "step_s": {"type": "integer"},
+            "points": {"type": "array", "items": {"type": "object", "required": ["time", "value", "low", "high"]}}, "reason": {"type": ["string", "null"]}}},
+        "SensorList": {"type": "object", "required": ["items", "cursor"], "properties": {
+            "items": {"type": "array", "items": {"type": "object", "required": ["sensor", "twin", "score", "completeness", "freshness_s", "schema", "violations"]}},
+            "cursor": {"type": ["string", "null"]}}},
         "Twin": {"type": "object", "required": ["twin", "rev", "seq", "attributes", "state", "kpis", "links"], "properties": {
             "twin": text, "kind": text, "id": text, "rev": {"type": "integer"},
             "seq": {"type": "object", "properties": {"shard": {"type": "integer"}, "seq": {"type": "integer"}}},

@@ -4,9 +4,12 @@
 //! Knows nothing of storage or folds beyond what the node offers.
 
 mod docs;
+mod fork;
 mod ingest;
 mod plant;
 mod problem;
+mod quality;
+mod refold;
 mod routes;
 mod server;
 mod stream;

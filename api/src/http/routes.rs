@@ -19,9 +19,9 @@ use warp::{
 };
 
 use super::{
-    docs, ingest, plant,
+    docs, fork, ingest, plant,
     problem::{Problem, Reply},
-    stream, twins,
+    quality, refold, stream, twins,
 };
 
 /// Longest time in which nothing of a body comes.
@@ -89,6 +89,10 @@ pub(super) enum Operation {
     SetAttributes,
     History,
     Events,
+    Fork,
+    Forecast,
+    Quality,
+    Refold,
     GetPlant,
     PutPlant,
     PlanPlant,
@@ -126,7 +130,7 @@ const fn route(
 }
 
 /// All calls that need a credential, but the stream.
-pub(super) static ROUTES: [Route; 14] = [
+pub(super) static ROUTES: &[Route] = &[
     route(
         Method::GET,
         &["v1", "twins", "{kind}", "{id}"],
@@ -175,6 +179,34 @@ pub(super) static ROUTES: [Route; 14] = [
         Role::Viewer,
         Operation::Events,
         "A twin's journaled events",
+    ),
+    route(
+        Method::POST,
+        &["v1", "twins", "{kind}", "{id}", "fork"],
+        Role::Engineer,
+        Operation::Fork,
+        "What if: a twin after events or a plant model that never happened",
+    ),
+    route(
+        Method::GET,
+        &["v1", "twins", "{kind}", "{id}", "forecast"],
+        Role::Viewer,
+        Operation::Forecast,
+        "What a metric will be within the next hours",
+    ),
+    route(
+        Method::GET,
+        &["v1", "quality"],
+        Role::Viewer,
+        Operation::Quality,
+        "What sensors send, and how it keeps to its contracts",
+    ),
+    route(
+        Method::POST,
+        &["v1", "refold"],
+        Role::Engineer,
+        Operation::Refold,
+        "Fold twins again from the journal with today's plant model: what would differ, and taking it over",
     ),
     route(
         Method::GET,
@@ -328,6 +360,10 @@ where
         Operation::SetAttributes => twins::set_attributes(&call).await,
         Operation::History => twins::history(&call).await,
         Operation::Events => twins::events(&call).await,
+        Operation::Fork => fork::fork(&call).await,
+        Operation::Forecast => quality::forecast(&call).await,
+        Operation::Quality => quality::list(&call).await,
+        Operation::Refold => refold::refold(&call).await,
         Operation::GetPlant => plant::get(&call),
         Operation::PutPlant => plant::put(&call).await,
         Operation::PlanPlant => plant::plan(&call),

@@ -3,7 +3,10 @@
 //! Promises: a twin at a time is folded again from the journal, so it is exactly what a caller saw then; work that
 //! reads disks runs where blocking is allowed. Where the journal was trimmed, that is said instead of a guess.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
 
 use gemba_cluster::{Seq, ShardId};
 use gemba_twins::{
@@ -21,6 +24,9 @@ use crate::{
     ingest::{Message, Outcome},
     shard::{CommandKind, RejectedRecord, Way, record, rejected_page},
 };
+
+/// Longest work of one call that may be given up.
+pub(super) const WORK_MAX: Duration = Duration::from_secs(30);
 
 /// Why the past cannot be told.
 #[derive(Debug, Error)]
@@ -227,20 +233,32 @@ impl Node {
 
 impl Inner {
     fn twin_at(&self, id: &TwinId, at: Timestamp) -> Result<Option<Twin>, ReadError> {
+        Ok(self.twin_until(id, at, None)?.flatten())
+    }
+
+    /// A twin as it was; `None` where work that began at `started` took too long.
+    pub(super) fn twin_until(
+        &self,
+        id: &TwinId,
+        at: Timestamp,
+        started: Option<Instant>,
+    ) -> Result<Option<Option<Twin>>, ReadError> {
         let shard = self.router.shard_of(id);
         let oldest = self.journal.first_seq(ShardId::new(shard)).get();
         if oldest > 1 {
             return Err(ReadError::Trimmed { shard, oldest });
         }
         let (mut twin, mut effects) = (Twin::new(id.clone()), Effects::default());
+        let mut in_time = true;
         self.each_event(id, 0, |seq, event| {
             if event.received_at <= at {
                 twin.fold(Position { shard, seq }, &event, &mut effects);
                 effects = Effects::default();
             }
-            true
+            in_time = started.is_none_or(|started| started.elapsed() < WORK_MAX);
+            in_time
         })?;
-        Ok(if twin.rev() == 0 { None } else { Some(twin) })
+        Ok(in_time.then(|| (twin.rev() > 0).then_some(twin)))
     }
 
     fn events(&self, id: &TwinId, after: u64, limit: usize) -> Result<EventsPage, ReadError> {
@@ -260,7 +278,7 @@ impl Inner {
     }
 
     /// Calls `take` with each folded event of a twin after a seq, until it returns false.
-    fn each_event(
+    pub(super) fn each_event(
         &self,
         id: &TwinId,
         after: u64,
@@ -460,7 +478,8 @@ fn filed_point(row: &FiledRow, oldest: u64, wanted: &dyn Fn(&str) -> bool) -> Op
     })
 }
 
-async fn blocking<T: Send + 'static>(
+/// Runs work that reads disks where blocking is allowed.
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, ReadError> {
     let joined = tokio::task::spawn_blocking(work).await;

@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 
 use super::{
-    Span,
+    Computed, DataContract, Forecast, Span,
     check::check,
     read::read,
     written::{PlantError, Problems, Tree},
@@ -72,6 +72,12 @@ pub struct PlantModel {
     pub(super) machines: Vec<Machine>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) sensors: Vec<Sensor>,
+    /// What is computed for all twins of a class.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) computed: Vec<Computed>,
+    /// What is forecast of all twins of a class.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) forecast: Vec<Forecast>,
 }
 
 impl Default for PlantModel {
@@ -84,6 +90,8 @@ impl Default for PlantModel {
             locations: Vec::new(),
             machines: Vec::new(),
             sensors: Vec::new(),
+            computed: Vec::new(),
+            forecast: Vec::new(),
         }
     }
 }
@@ -176,6 +184,8 @@ impl Serialize for Ordered<'_> {
                         "locations",
                         "machines",
                         "sensors",
+                        "computed",
+                        "forecast",
                     ];
                     first
                         .iter()
@@ -262,6 +272,15 @@ pub struct Location {
     /// What is said of its metrics.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<Metric>,
+    /// What is computed from them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub computed: Vec<Computed>,
+    /// What is forecast.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forecast: Vec<Forecast>,
+    /// What its sensors are agreed to send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contract: Option<DataContract>,
     /// Further attributes.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub attributes: Map<String, Value>,
@@ -284,6 +303,15 @@ pub struct Machine {
     /// Without data for so long, the twin is stale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_after: Option<Span>,
+    /// What is computed from its metrics.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub computed: Vec<Computed>,
+    /// What is forecast.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forecast: Vec<Forecast>,
+    /// What its sensors are agreed to send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contract: Option<DataContract>,
     /// Words of the machine's control and what they mean.
     #[serde(serialize_with = "as_executions", skip_serializing_if = "BTreeMap::is_empty")]
     pub execution: BTreeMap<Box<str>, Execution>,
@@ -331,6 +359,9 @@ pub struct Sensor {
     /// The sensor's names of metrics that are dropped.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ignore: Vec<Box<str>>,
+    /// What it is agreed to send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contract: Option<DataContract>,
 }
 
 /// What becomes of one metric of a sensor.

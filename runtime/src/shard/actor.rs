@@ -17,6 +17,7 @@ use gemba_cluster::{AppendError, Journal};
 use gemba_twins::{
     event::Origin,
     id::{TenantId, TwinId},
+    refolded::Refolded,
     time::Timestamp,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -78,6 +79,12 @@ pub(crate) enum CommandKind {
         patch: Box<str>,
         by: Box<str>,
         if_rev: Option<u64>,
+    },
+    /// A twin takes over what it was folded to again, if it is at a revision.
+    Refold {
+        twin: TwinId,
+        refolded: Refolded,
+        if_rev: u64,
     },
     /// A rejected message is settled.
     Resolve { tenant: TenantId, seq: u64 },

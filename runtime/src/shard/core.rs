@@ -191,6 +191,13 @@ impl Core {
     }
 
     fn take_effects(&mut self, seq: u64, event: &Event) {
+        let violations = std::mem::take(&mut self.effects.violations);
+        // A replay, which has no time, counted them before the node was restarted.
+        if violations > 0 && self.now_s > 0 {
+            let tenant = event.twin.tenant().as_str().to_owned();
+            metrics::counter!(names::CONTRACT_VIOLATIONS, "tenant" => tenant)
+                .increment(u64::from(violations));
+        }
         if !self.effects.rollups.is_empty() {
             let mut pending = self
                 .table

@@ -59,6 +59,23 @@ impl ShardState {
                     });
                     Record::Event(own_event(twin.clone(), clock::now(), body))
                 }
+                CommandKind::Refold {
+                    twin,
+                    refolded,
+                    if_rev,
+                } => {
+                    if touched.contains(twin) {
+                        self.commands.push_back(Command { kind, reply });
+                        continue;
+                    }
+                    if let Err(error) = self.check_rev(twin, Some(*if_rev)) {
+                        answer(reply, Err(error));
+                        continue;
+                    }
+                    touched.insert(twin.clone());
+                    let body = Body::Refolded(Box::new(refolded.clone()));
+                    Record::Event(own_event(twin.clone(), clock::now(), body))
+                }
                 CommandKind::Resolve { tenant, seq } => Record::Resolved {
                     tenant: tenant.clone(),
                     seq: *seq,
