@@ -10,6 +10,8 @@ use crate::{
     config::{Execution, MetricConfig, MetricKind, TwinConfig},
     event::{AttributesSet, Body, Event, Origin, Reading, Scan, SensorType, TwinMessage, Value},
     id::{Kind, TenantId, TwinId},
+    job::wire::{EstimatedWire, FinishedWire, JobFlowWire},
+    location::{LocationConfig, LocationConfigWire},
     time::Timestamp,
 };
 
@@ -41,7 +43,7 @@ struct EventWire {
     message_id: String,
     #[prost(message, optional, tag = "8")]
     origin: Option<OriginWire>,
-    #[prost(oneof = "BodyWire", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(oneof = "BodyWire", tags = "10, 11, 12, 13, 14, 15, 16, 17, 140, 141, 142")]
     body: Option<BodyWire>,
 }
 
@@ -63,6 +65,12 @@ enum BodyWire {
     JobLeft(VisitWire),
     #[prost(message, tag = "17")]
     JobDwellCorrected(CorrectionWire),
+    #[prost(message, tag = "140")]
+    JobFlow(JobFlowWire),
+    #[prost(message, tag = "141")]
+    JobFinished(FinishedWire),
+    #[prost(message, tag = "142")]
+    Estimated(EstimatedWire),
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -127,6 +135,8 @@ struct ScanWire {
     completes: bool,
     #[prost(string, optional, tag = "7")]
     metadata: Option<String>,
+    #[prost(bool, tag = "140")]
+    retracts: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -153,6 +163,8 @@ pub(crate) struct ConfigWire {
     execution_map: Vec<WordWire>,
     #[prost(bool, tag = "7")]
     removed: bool,
+    #[prost(message, optional, tag = "140")]
+    location: Option<LocationConfigWire>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -304,6 +316,7 @@ fn body_to_wire(body: &Body) -> BodyWire {
             operator_id: text(scan.operator_id.as_deref()),
             completes: scan.completes,
             metadata: text(scan.metadata.as_deref()),
+            retracts: scan.retracts,
         }),
         Body::AttributesSet(set) => BodyWire::AttributesSet(AttributesWire {
             patch: set.patch.to_string(),
@@ -337,6 +350,18 @@ fn body_to_wire(body: &Body) -> BodyWire {
                 by_ms: *by_ms,
             })
         }
+        Body::Told(TwinMessage::JobFlow(flow)) => BodyWire::JobFlow(JobFlowWire::of(flow)),
+        Body::Told(TwinMessage::JobFinished {
+            job,
+            remaining_ms,
+            visits,
+        }) => BodyWire::JobFinished(FinishedWire::of(job, *remaining_ms, *visits)),
+        Body::Told(TwinMessage::Estimated {
+            location,
+            entered_at,
+            remaining_ms,
+            visits,
+        }) => BodyWire::Estimated(EstimatedWire::of(location, *entered_at, *remaining_ms, *visits)),
     }
 }
 
@@ -363,6 +388,7 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
             operator_id: boxed(wire.operator_id),
             completes: wire.completes,
             metadata: boxed(wire.metadata),
+            retracts: wire.retracts,
         }),
         BodyWire::AttributesSet(wire) => Body::AttributesSet(AttributesSet {
             patch: wire.patch.into(),
@@ -384,6 +410,9 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
             job: wire.job.into(),
             by_ms: wire.by_ms,
         }),
+        BodyWire::JobFlow(wire) => Body::Told(TwinMessage::JobFlow(wire.flow())),
+        BodyWire::JobFinished(wire) => Body::Told(wire.message()),
+        BodyWire::Estimated(wire) => Body::Told(wire.message()),
     })
 }
 
@@ -434,6 +463,7 @@ pub(crate) fn config_to_wire(config: &TwinConfig) -> ConfigWire {
             })
             .collect(),
         removed: config.removed,
+        location: config.location.as_deref().map(LocationConfig::to_wire),
     }
 }
 
@@ -465,5 +495,8 @@ pub(crate) fn config_from_wire(wire: ConfigWire) -> Result<TwinConfig, DecodeErr
         stale_after_ms: wire.stale_after_ms,
         execution_map: wire.execution_map.into_iter().map(word).collect(),
         removed: wire.removed,
+        location: wire
+            .location
+            .map(|location| Box::new(LocationConfig::from_wire(&location))),
     })
 }

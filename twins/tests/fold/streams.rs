@@ -1,8 +1,8 @@
 //! Streams of events to try the fold with: everything that may reach a twin, in order and out of it.
 
 use gemba_twins::{
-    config::{Execution, MetricConfig, MetricKind, TwinConfig},
-    event::{AttributesSet, Body, Event, Reading, Scan, TwinMessage, Value},
+    config::{AirProfile, Execution, LocationConfig, MetricConfig, MetricKind, TwinConfig},
+    event::{AttributesSet, Body, Event, JobFlow, Reading, Scan, TwinMessage, Value, VisitChange},
     id::Kind,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -65,11 +65,17 @@ fn any_config() -> impl Strategy<Value = TwinConfig> {
                 stale_after_ms,
                 execution_map: vec![("W-1".into(), execution)],
                 removed,
+                location: removed.then(|| {
+                    Box::new(LocationConfig {
+                        air_profiles: AirProfile::ALL.to_vec(),
+                        takt_s: Some(90.0),
+                    })
+                }),
             },
         )
 }
 
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 10] = [
     "execution",
     "state",
     "power_kw",
@@ -78,6 +84,8 @@ const NAMES: [&str; 8] = [
     "co2_ppm",
     "door",
     "temperature_c",
+    "pm25_ugm3",
+    "pm10_ugm3",
 ];
 const PATCHES: [&str; 5] = [
     r#"{"a":1}"#,
@@ -105,6 +113,29 @@ fn any_message() -> impl Strategy<Value = TwinMessage> {
             job: job.into(),
             by_ms,
         }),
+        (job(), times(), any::<bool>()).prop_map(|(job, (from, to), added)| {
+            TwinMessage::JobFlow(JobFlow {
+                job: job.into(),
+                changes: vec![VisitChange {
+                    from: if to % 2 == 0 { "saw".into() } else { "".into() },
+                    entered_at: at(from),
+                    left_at: (to % 3 > 0).then(|| at(to)),
+                    added,
+                }],
+                retraction: to % 5 == 0,
+            })
+        }),
+        (job(), any::<i64>(), 0..4_u32).prop_map(|(job, remaining_ms, visits)| TwinMessage::JobFinished {
+            job: job.into(),
+            remaining_ms,
+            visits,
+        }),
+        (times(), 0..4_u32).prop_map(|((entered, remaining_ms), visits)| TwinMessage::Estimated {
+            location: "saw".into(),
+            entered_at: at(entered),
+            remaining_ms,
+            visits,
+        }),
     ]
 }
 
@@ -115,6 +146,7 @@ pub(crate) fn any_scan() -> impl Strategy<Value = Scan> {
         operator_id: operator.map(Into::into),
         product_id: says.then(|| "p-1".into()),
         completes: place == 4,
+        retracts: says && place % 2 == 0,
         ..Scan::default()
     })
 }
