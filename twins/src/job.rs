@@ -53,7 +53,7 @@ pub(crate) struct Job {
     /// What the location where it is told of the way before it.
     pub(crate) estimate: Option<Box<Estimate>>,
     /// The newest scan at an exit.
-    pub(crate) exit_at: Option<Timestamp>,
+    pub(crate) exit: Option<(Box<str>, Timestamp)>,
 }
 
 /// Messages to locations, by their ids.
@@ -120,7 +120,9 @@ impl Job {
         }
         self.started_at = Some(self.started_at.map_or(at, |started| started.min(at)));
         if scan.completes {
-            self.exit_at = self.exit_at.max(Some(at));
+            if self.exit.as_ref().is_none_or(|(_, known)| *known <= at) {
+                self.exit = Some((scan.location.clone(), at));
+            }
             self.complete(id, &scan.location, told);
         }
         self.tell_flow(id, &before, false, told);

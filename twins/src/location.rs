@@ -51,11 +51,19 @@ pub(crate) struct Location {
 
 impl Location {
     /// Takes what a job told; what the job is told in turn goes to `answers`.
-    pub(crate) fn listen(&mut self, own: &TwinId, message: &TwinMessage, answers: &mut Vec<(TwinId, TwinMessage)>) {
+    pub(crate) fn listen(
+        &mut self,
+        own: &TwinId,
+        message: &TwinMessage,
+        answers: &mut Vec<(TwinId, TwinMessage)>,
+    ) {
         self.hear(message);
         if let TwinMessage::JobFlow(flow) = message
             && self.remaining.visits > 0
-            && let Some(open) = flow.changes.iter().find(|change| change.added && change.left_at.is_none())
+            && let Some(open) = flow
+                .changes
+                .iter()
+                .find(|change| change.added && change.left_at.is_none())
             && let Ok(job) = TwinId::new(own.tenant().clone(), Kind::Job, &flow.job)
         {
             let estimated = TwinMessage::Estimated {

@@ -64,7 +64,9 @@ fn config_bytes(config: &TwinConfig) -> usize {
         .iter()
         .map(|(word, _)| 24 + block(word.len()));
     let location = config.location.as_deref();
-    let location = location.map_or(0, |location| block(size_of_val(location)) + block(location.air_profiles.len()));
+    let location = location.map_or(0, |location| {
+        block(size_of_val(location)) + block(location.air_profiles.len())
+    });
     block(size_of::<TwinConfig>()) + location + metrics.sum::<usize>() + words.sum::<usize>()
 }
 
@@ -89,7 +91,10 @@ fn nature_bytes(nature: &Nature) -> usize {
                 .flatten();
             let estimate = job.estimate.as_deref();
             block(size_of_val(&**job))
-                + estimate.map_or(0, |estimate| block(size_of_val(estimate)) + block(estimate.location.len()))
+                + estimate.map_or(0, |estimate| {
+                    block(size_of_val(estimate)) + block(estimate.location.len())
+                })
+                + job.exit.as_ref().map_or(0, |(exit, _)| block(exit.len()))
                 + visits.chain(older).sum::<usize>()
                 + texts.map(|text| block(text.len())).sum::<usize>()
         }

@@ -346,7 +346,9 @@ impl Twin {
             return None;
         };
         let flow = location.flow.as_deref();
-        Some(flow.map_or_else(LocationFlow::default, |flow| flow.between(from, to, location.wip())))
+        Some(flow.map_or_else(LocationFlow::default, |flow| {
+            flow.between(from, to, location.wip())
+        }))
     }
 
     /// The attributes as JSON text of an object.

@@ -98,10 +98,7 @@ pub(crate) fn nowcast(hours: &[Option<f64>; HOURS]) -> Option<f64> {
         return None;
     }
     let known = || hours.iter().flatten().copied();
-    let (least, most) = (
-        known().fold(f64::INFINITY, f64::min),
-        known().fold(0.0, f64::max),
-    );
+    let (least, most) = (known().fold(f64::INFINITY, f64::min), known().fold(0.0, f64::max));
     let weight = if most > 0.0 { (least / most).max(0.5) } else { 1.0 };
     let (mut sum, mut weights, mut factor) = (0.0, 0.0, 1.0);
     for hour in hours {
@@ -138,7 +135,11 @@ mod tests {
             };
             let concentration = point["c"].as_f64().expect("a number");
             let wanted = point["aqi"].as_u64().expect("an index");
-            assert_eq!(pollutant.aqi(concentration).map(u64::from), Some(wanted), "{point}");
+            assert_eq!(
+                pollutant.aqi(concentration).map(u64::from),
+                Some(wanted),
+                "{point}"
+            );
         }
     }
 
@@ -158,8 +159,16 @@ mod tests {
             };
             let found = found.expect("a NowCast");
             assert!((found - wanted).abs() < 1e-9, "{found} for {case}");
-            assert_eq!(Some(Pollutant::Pm25.truncated(found)), case["nowcast_trunc"].as_f64(), "{case}");
-            assert_eq!(Pollutant::Pm25.aqi(found).map(u64::from), case["aqi"].as_u64(), "{case}");
+            assert_eq!(
+                Some(Pollutant::Pm25.truncated(found)),
+                case["nowcast_trunc"].as_f64(),
+                "{case}"
+            );
+            assert_eq!(
+                Pollutant::Pm25.aqi(found).map(u64::from),
+                case["aqi"].as_u64(),
+                "{case}"
+            );
         }
     }
 

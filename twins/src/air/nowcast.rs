@@ -60,7 +60,9 @@ impl Hours {
         }
         let kept = &self.hours[place(hour)];
         let slots = || kept.sum.iter().zip(kept.count).filter(|(_, count)| *count > 0);
-        let sum: f64 = slots().map(|(sum, count)| f64::from(*sum) / f64::from(count)).sum();
+        let sum: f64 = slots()
+            .map(|(sum, count)| f64::from(*sum) / f64::from(count))
+            .sum();
         let filled = slots().count();
         (filled >= SLOTS_LEAST).then(|| sum / filled as f64 / 100.0)
     }

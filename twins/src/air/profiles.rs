@@ -148,7 +148,9 @@ impl AirProfile {
                 "UBA, IRK/AOLG: Beurteilung von Innenraumluftkontaminationen mittels Referenz- und Richtwerten, \
                  Bundesgesundheitsblatt 50 (2007) 990"
             }
-            Self::ResetAirCi => "RESET Air, Commercial Interiors: acceptable and high performance, daily averages",
+            Self::ResetAirCi => {
+                "RESET Air, Commercial Interiors: acceptable and high performance, daily averages"
+            }
             Self::WellV2 => "WELL Building Standard v2, features A01, A03, A05 and A06",
             Self::Who2021 => "WHO global air quality guidelines (2021), 24-hour means",
         }
@@ -201,7 +203,11 @@ mod tests {
             (AirProfile::Who2021, "pm10_ugm3", 45.0, "within_guideline"),
         ] {
             let rule = profile.rules().iter().find(|rule| rule.metric == metric);
-            assert_eq!(rule.map(|rule| rule.level(value)), Some(wanted), "{profile:?} {value}");
+            assert_eq!(
+                rule.map(|rule| rule.level(value)),
+                Some(wanted),
+                "{profile:?} {value}"
+            );
         }
     }
 
@@ -209,7 +215,9 @@ mod tests {
     fn names_and_numbers_tell_profiles_apart() {
         for profile in AirProfile::ALL {
             assert_eq!(AirProfile::from_number(profile as u32), Some(profile));
-            let same = AirProfile::ALL.iter().filter(|other| other.as_str() == profile.as_str());
+            let same = AirProfile::ALL
+                .iter()
+                .filter(|other| other.as_str() == profile.as_str());
             assert_eq!(same.count(), 1);
         }
     }

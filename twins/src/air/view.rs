@@ -15,12 +15,7 @@ use super::{
     aqi::{Pollutant, nowcast, word},
     profiles::Rule,
 };
-use crate::{
-    defaults::declared_unit,
-    location::Location,
-    time::Timestamp,
-    twin::Twin,
-};
+use crate::{defaults::declared_unit, location::Location, time::Timestamp, twin::Twin};
 
 /// Names of TVOC by their units; the first that is measured is shown.
 const TVOC: [&str; 4] = ["tvoc_ugm3", "voc_ppb", "tvoc_ppb", "voc_index"];
@@ -81,13 +76,25 @@ impl Serialize for AirView<'_> {
             && let Some(value) = crate::metric::number(&metric.value)
         {
             let unit = declared_unit(config, &metric.name);
-            map.serialize_entry("tvoc", &Tvoc { name: &metric.name, value, unit, stale: self.twin.is_old(metric.at, self.now) })?;
+            map.serialize_entry(
+                "tvoc",
+                &Tvoc {
+                    name: &metric.name,
+                    value,
+                    unit,
+                    stale: self.twin.is_old(metric.at, self.now),
+                },
+            )?;
         }
         let profiles = config.and_then(|config| config.location.as_deref());
         let profiles = profiles.map_or(&[][..], |config| &config.air_profiles);
-        let rules = profiles
-            .iter()
-            .flat_map(|profile| profile.rules().iter().map(|rule| Level { view: self, profile: *profile, rule }));
+        let rules = profiles.iter().flat_map(|profile| {
+            profile.rules().iter().map(|rule| Level {
+                view: self,
+                profile: *profile,
+                rule,
+            })
+        });
         map.serialize_entry("profiles", &rules.collect::<Vec<_>>())?;
         map.end()
     }
@@ -129,7 +136,10 @@ struct Level<'a> {
 
 impl Serialize for Level<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let seen = self.view.twin.seen(self.rule.metric, self.rule.unit, self.view.now);
+        let seen = self
+            .view
+            .twin
+            .seen(self.rule.metric, self.rule.unit, self.view.now);
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("profile", self.profile.as_str())?;
         map.serialize_entry("metric", self.rule.metric)?;

@@ -72,9 +72,10 @@ impl Job {
         if self.completed_at.is_some() {
             return Err("completed");
         }
-        let told = self.estimate.as_deref().filter(|estimate| {
-            estimate.location == open.location && estimate.entered_at == open.entered_at
-        });
+        let told = self
+            .estimate
+            .as_deref()
+            .filter(|estimate| estimate.location == open.location && estimate.entered_at == open.entered_at);
         told.map(|estimate| estimate.entered_at.plus_ms(estimate.remaining_ms))
             .ok_or("no job has gone from here to its end yet")
     }
@@ -115,7 +116,10 @@ mod tests {
         }
         assert!((remaining.mean_ms - 2_000.0).abs() < 1e-9);
         remaining.add(2_000, 2);
-        assert!((remaining.mean_ms - 1_600.0).abs() < 1e-9, "two visits of a second");
+        assert!(
+            (remaining.mean_ms - 1_600.0).abs() < 1e-9,
+            "two visits of a second"
+        );
         (0..300).for_each(|_| remaining.add(9_000, 1));
         assert!((remaining.mean_ms - 9_000.0).abs() < 10.0);
     }

@@ -51,7 +51,9 @@ impl Job {
         let mut by_location: Vec<(Box<str>, Vec<VisitChange>)> = Vec::new();
         for (path, added) in [(before, false), (&after, true)] {
             for index in same..path.len() - behind {
-                let Some((from, stay)) = known(path, index) else { continue };
+                let Some((from, stay)) = known(path, index) else {
+                    continue;
+                };
                 let change = VisitChange {
                     from,
                     entered_at: stay.entered_at,

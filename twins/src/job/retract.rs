@@ -25,15 +25,23 @@ impl Job {
             (false, true) => visit.seen_at = visit.entered_at,
             (true, true) => self.take_out(index),
         }
-        if self.exit_at == Some(at) {
-            let still_there = self.visits.get(index).filter(|visit| *visit.location == *location);
-            self.exit_at = still_there.map(|visit| visit.seen_at);
+        if self
+            .exit
+            .as_ref()
+            .is_some_and(|(exit, exit_at)| **exit == *location && *exit_at == at)
+        {
+            let still_there = self
+                .visits
+                .get(index)
+                .filter(|visit| *visit.location == *location);
+            self.exit = still_there.map(|visit| (visit.location.clone(), visit.seen_at));
         }
         if was_last {
-            // Done is a job that is where it was last seen leaving.
-            let exit_at = self.exit_at.or(self.completed_at.filter(|completed_at| *completed_at != at));
+            // Done is a job that was seen leaving where it was last.
             let done = |visit: &&super::Visit| {
-                exit_at.is_some_and(|exit_at| (visit.entered_at..=visit.seen_at).contains(&exit_at))
+                self.exit.as_ref().is_some_and(|(exit, at)| {
+                    visit.location == *exit && (visit.entered_at..=visit.seen_at).contains(at)
+                })
             };
             self.completed_at = self.visits.last().filter(done).map(|visit| visit.seen_at);
         }
@@ -49,7 +57,9 @@ impl Job {
     /// The visits around one that never was become one where they are at the same place.
     fn take_out(&mut self, index: usize) {
         self.visits.remove(index);
-        let around = index.checked_sub(1).and_then(|before| self.visits.get(before..=index));
+        let around = index
+            .checked_sub(1)
+            .and_then(|before| self.visits.get(before..=index));
         if let Some([first, second]) = around
             && first.location == second.location
         {

@@ -227,7 +227,10 @@ fn locations_learn_how_long_it_takes_from_them_to_the_end() {
     let plant = Plant::walk(&[("saw", 0), ("mill", 10), ("saw", 20), ("exit", 30)]);
     let minutes = |location: &str| plant.locations[location].remaining.mean_ms / 60_000.0;
     // From the saw it took 30 minutes the first time and 10 the second.
-    assert_eq!((minutes("saw"), minutes("mill"), minutes("exit")), (20.0, 20.0, 0.0));
+    assert_eq!(
+        (minutes("saw"), minutes("mill"), minutes("exit")),
+        (20.0, 20.0, 0.0)
+    );
 }
 
 #[test]

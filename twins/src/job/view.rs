@@ -56,11 +56,13 @@ impl Job {
     fn bottleneck_at(&self, now: Timestamp) -> Option<Bottleneck<'_>> {
         let mut sums: Vec<Bottleneck<'_>> = Vec::new();
         let older = self.older.iter().map(|dwell| (&*dwell.location, dwell.ms, false));
-        let listed = self
-            .visits
-            .iter()
-            .enumerate()
-            .map(|(index, visit)| (&*visit.location, self.dwell_ms_at_time(index, now), self.is_open(index)));
+        let listed = self.visits.iter().enumerate().map(|(index, visit)| {
+            (
+                &*visit.location,
+                self.dwell_ms_at_time(index, now),
+                self.is_open(index),
+            )
+        });
         for (location, ms, open) in older.chain(listed) {
             match sums.iter_mut().find(|known| known.location == location) {
                 Some(known) => (known.ms, known.open) = (known.ms.saturating_add(ms), known.open || open),

@@ -160,7 +160,11 @@ impl RemainingWire {
 
     pub(crate) fn remaining(self) -> Remaining {
         Remaining {
-            mean_ms: if self.mean_ms.is_finite() { self.mean_ms } else { 0.0 },
+            mean_ms: if self.mean_ms.is_finite() {
+                self.mean_ms
+            } else {
+                0.0
+            },
             visits: self.visits,
         }
     }
@@ -209,6 +213,8 @@ pub(crate) struct JobWire {
     estimate: Option<EstimatedWire>,
     #[prost(sint64, optional, tag = "141")]
     exit_at_ms: Option<i64>,
+    #[prost(string, tag = "142")]
+    exit_location: String,
 }
 
 impl JobWire {
@@ -234,7 +240,11 @@ impl JobWire {
             product_variant: text(&job.product_variant),
             operator_id: text(&job.operator_id),
             estimate: job.estimate.as_deref().map(EstimatedWire::of_estimate),
-            exit_at_ms: job.exit_at.map(Timestamp::ms),
+            exit_at_ms: job.exit.as_ref().map(|(_, at)| at.ms()),
+            exit_location: job
+                .exit
+                .as_ref()
+                .map_or_else(String::new, |(location, _)| location.to_string()),
         }
     }
 
@@ -263,7 +273,9 @@ impl JobWire {
             product_variant: boxed(self.product_variant),
             operator_id: boxed(self.operator_id),
             estimate: self.estimate.map(|wire| Box::new(wire.estimate())),
-            exit_at: self.exit_at_ms.map(Timestamp::from_ms),
+            exit: self
+                .exit_at_ms
+                .map(|ms| (self.exit_location.into(), Timestamp::from_ms(ms))),
         }
     }
 }

@@ -78,7 +78,10 @@ impl Flow {
     /// Takes how a job's path changed.
     pub(crate) fn take(&mut self, flow: &JobFlow) {
         let added = flow.changes.iter().filter(|change| change.added);
-        for at in added.flat_map(|change| [Some(change.entered_at), change.left_at]).flatten() {
+        for at in added
+            .flat_map(|change| [Some(change.entered_at), change.left_at])
+            .flatten()
+        {
             self.first = Some(self.first.map_or(at, |first| first.min(at)));
             self.newest = self.newest.max(Some(at));
         }
@@ -88,10 +91,11 @@ impl Flow {
         }
         self.inflows.retain(|inflow| inflow.count != 0);
         self.hours.retain(|hour| {
-            *hour != Hour {
-                number: hour.number,
-                ..Hour::default()
-            }
+            *hour
+                != Hour {
+                    number: hour.number,
+                    ..Hour::default()
+                }
         });
     }
 
@@ -114,7 +118,8 @@ impl Flow {
     }
 
     fn oldest_kept(&self) -> i64 {
-        self.newest.map_or(i64::MIN, |newest| hour_of(newest) - HOURS_KEPT + 1)
+        self.newest
+            .map_or(i64::MIN, |newest| hour_of(newest) - HOURS_KEPT + 1)
     }
 
     fn forget(&mut self) {
@@ -145,7 +150,11 @@ impl Flow {
     fn source(&mut self, name: &str) -> u32 {
         let known = |sources: &[Box<str>], name: &str| sources.iter().position(|known| **known == *name);
         let place = known(&self.sources, name).unwrap_or_else(|| {
-            let name = if self.sources.len() < SOURCES_MAX { name } else { OTHER };
+            let name = if self.sources.len() < SOURCES_MAX {
+                name
+            } else {
+                OTHER
+            };
             known(&self.sources, name).unwrap_or_else(|| {
                 self.sources.push(name.into());
                 self.sources.len() - 1
@@ -182,10 +191,13 @@ impl Flow {
         // Backwards from now: how many were there when each hour began.
         let mut there = i64::try_from(wip).map_or(COUNT_MAX, |wip| wip.min(COUNT_MAX));
         let mut hours = self.hours.iter().rev().peekable();
-        while hours.next_if(|hour| hour.number > *asked.end()).is_some_and(|hour| {
-            there -= hour.entered - hour.left;
-            true
-        }) {}
+        while hours
+            .next_if(|hour| hour.number > *asked.end())
+            .is_some_and(|hour| {
+                there -= hour.entered - hour.left;
+                true
+            })
+        {}
         for number in asked.clone().rev().take(HOURS_KEPT as usize) {
             let start_ms = number * HOUR_MS;
             let length = HOUR_MS.min(to.ms() - start_ms);
@@ -204,7 +216,11 @@ impl Flow {
             flow.present_ms += (there * length + came - went).max(0);
         }
         for inflow in self.inflows.iter().filter(|inflow| asked.contains(&inflow.hour)) {
-            let name = self.sources.get(inflow.source as usize).cloned().unwrap_or_default();
+            let name = self
+                .sources
+                .get(inflow.source as usize)
+                .cloned()
+                .unwrap_or_default();
             let count = u64::try_from(inflow.count).unwrap_or_default();
             match flow.sources.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, known)) => *known += count,
@@ -387,7 +403,10 @@ mod tests {
         assert_eq!((first.entered, first.left, first.dwell_ms), (2, 1, 30 * 60_000));
         assert_eq!(first.present_ms, (30 + 10) * 60_000);
         let second = flow.between(at(60), at(100), 1);
-        assert_eq!((second.entered, second.left, second.dwell_ms), (1, 1, 20 * 60_000));
+        assert_eq!(
+            (second.entered, second.left, second.dwell_ms),
+            (1, 1, 20 * 60_000)
+        );
         assert_eq!(second.present_ms, (10 + 10) * 60_000);
         let both = flow.between(at(0), at(100), 1);
         assert_eq!(both.sources, [("".into(), 1), ("saw".into(), 2)]);
@@ -408,7 +427,10 @@ mod tests {
         let mut flow = Flow::default();
         for hour in 0..50 {
             let from = format!("cell-{hour}");
-            take(&mut flow, vec![visit(&from, hour * 60, Some(hour * 60 + 30), true)]);
+            take(
+                &mut flow,
+                vec![visit(&from, hour * 60, Some(hour * 60 + 30), true)],
+            );
         }
         assert_eq!(flow.hours.len(), HOURS_KEPT as usize);
         assert_eq!(flow.kept_from(), Some(at(25 * 60)));

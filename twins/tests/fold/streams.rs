@@ -146,7 +146,6 @@ pub(crate) fn any_scan() -> impl Strategy<Value = Scan> {
         operator_id: operator.map(Into::into),
         product_id: says.then(|| "p-1".into()),
         completes: place == 4,
-        retracts: says && place % 2 == 0,
         ..Scan::default()
     })
 }
@@ -172,7 +171,10 @@ fn any_body() -> impl Strategy<Value = Body> {
     });
     prop_oneof![
         8 => reading.prop_map(Body::Reading),
-        3 => any_scan().prop_map(Body::Scan),
+        3 => (any_scan(), 0..6_u8).prop_map(|(scan, what)| Body::Scan(Scan {
+            retracts: what == 0,
+            ..scan
+        })),
         1 => set.prop_map(Body::AttributesSet),
         1 => any_config().prop_map(|config| Body::Configured(Box::new(config))),
         1 => Just(Body::Ticked),
