@@ -164,6 +164,16 @@ fn parameters_of(operation: Operation) -> Vec<Json> {
             query("limit", "Most items, 1 to 1000; 100 if absent"),
         ],
         Operation::ListRejected => list(Vec::new()),
+        Operation::Flow => vec![
+            query(
+                "from",
+                "RFC 3339 or milliseconds since 1970, down to its hour; a day before `to` if absent",
+            ),
+            query(
+                "to",
+                "RFC 3339 or milliseconds since 1970, up to the end of its hour; now if absent",
+            ),
+        ],
         _ => Vec::new(),
     }
 }

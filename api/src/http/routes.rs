@@ -19,7 +19,7 @@ use warp::{
 };
 
 use super::{
-    docs, ingest, plant,
+    docs, flow, ingest, plant,
     problem::{Problem, Reply},
     stream, twins,
 };
@@ -97,6 +97,7 @@ pub(super) enum Operation {
     Ingest,
     ListRejected,
     RetryRejected,
+    Flow,
 }
 
 /// A row of the table: method, path (`{}` stands for a part), who may, what it does, in a sentence.
@@ -125,7 +126,7 @@ const fn route(
 }
 
 /// All calls that need a credential, but the stream.
-pub(super) static ROUTES: [Route; 13] = [
+pub(super) static ROUTES: [Route; 14] = [
     route(
         Method::GET,
         &["v1", "twins", "{kind}", "{id}"],
@@ -216,6 +217,13 @@ pub(super) static ROUTES: [Route; 13] = [
         Role::Operator,
         Operation::RetryRejected,
         "Read a rejected message again",
+    ),
+    route(
+        Method::GET,
+        &["v1", "flow"],
+        Role::Viewer,
+        Operation::Flow,
+        "How jobs flow through the plant: locations, ways between them, the bottleneck",
     ),
 ];
 
@@ -328,6 +336,7 @@ where
         Operation::Ingest => ingest::counts(&call),
         Operation::ListRejected => ingest::list_rejected(&call).await,
         Operation::RetryRejected => ingest::retry(&call).await,
+        Operation::Flow => flow::get(&call).await,
     }
 }
 

@@ -200,6 +200,7 @@ impl Bindings {
             product_variant: scan.product_variant,
             operator_id: scan.operator_id,
             metadata: scan.metadata,
+            retracts: false,
         };
         Ok((twin, scan))
     }

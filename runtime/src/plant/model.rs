@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use gemba_twins::{
-    config::{Execution, MetricKind},
+    config::{AirProfile, Execution, MetricKind},
     event::SensorType,
     id::Kind,
 };
@@ -14,8 +14,9 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 
 use super::{
-    Span,
+    Demand, Span,
     check::check,
+    place::as_profiles,
     read::read,
     written::{PlantError, Problems, Tree},
 };
@@ -259,6 +260,12 @@ pub struct Location {
     /// Without data for so long, the twin is stale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_after: Option<Span>,
+    /// Named thresholds that its air is judged by.
+    #[serde(serialize_with = "as_profiles", skip_serializing_if = "Vec::is_empty")]
+    pub air_profiles: Vec<AirProfile>,
+    /// Jobs that have to leave here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub demand: Option<Demand>,
     /// What is said of its metrics.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<Metric>,

@@ -91,6 +91,8 @@ fn location(tree: &Tree, path: String, problems: &mut Problems) -> Option<Locati
         "parent",
         "exit",
         "stale_after",
+        "air_profiles",
+        "demand",
         "metrics",
         "attributes",
     ];
@@ -103,6 +105,8 @@ fn location(tree: &Tree, path: String, problems: &mut Problems) -> Option<Locati
         parent: location.optional_id("parent"),
         exit: location.truth("exit"),
         stale_after: location.span("stale_after"),
+        air_profiles: location.air_profiles(),
+        demand: location.demand(),
         metrics: location.metrics(),
         attributes: location.attributes(),
     };
