@@ -19,5 +19,6 @@ mod accounts;
 mod gate;
 mod metric_definitions;
 mod plants;
+mod presence;
 mod shard;
 mod store;

@@ -164,6 +164,9 @@ fn parameters_of(operation: Operation) -> Vec<Json> {
             query("limit", "Most items, 1 to 1000; 100 if absent"),
         ],
         Operation::ListRejected => list(Vec::new()),
+        Operation::RfidImpinj | Operation::RfidZebra | Operation::RfidGeneric => {
+            vec![query("reader", "The reader, where its messages do not name it")]
+        }
         Operation::Flow => vec![
             query(
                 "from",
@@ -183,6 +186,11 @@ fn body_of(operation: Operation) -> Option<Json> {
     match operation {
         Operation::Readings => Some(json_of("Reading")),
         Operation::Scans => Some(json_of("Scan")),
+        Operation::RfidImpinj | Operation::RfidZebra => Some(json_of("Object")),
+        Operation::RfidGeneric => Some(json_of("Reads")),
+        Operation::EpcisCapture => Some(
+            json!({"required": true, "content": {"application/ld+json": {"schema": {"$ref": "#/components/schemas/Epcis"}}, "application/json": {"schema": {"$ref": "#/components/schemas/Epcis"}}}}),
+        ),
         Operation::SetAttributes => Some(
             json!({"required": true, "content": {"application/merge-patch+json": {"schema": {"type": "object"}}}}),
         ),
@@ -196,7 +204,12 @@ fn body_of(operation: Operation) -> Option<Json> {
 fn answer_of(operation: Operation) -> &'static str {
     match operation {
         Operation::GetTwin | Operation::SetAttributes => "Twin",
-        Operation::Readings | Operation::Scans => "BatchAnswer",
+        Operation::Readings
+        | Operation::Scans
+        | Operation::RfidImpinj
+        | Operation::RfidZebra
+        | Operation::RfidGeneric
+        | Operation::EpcisCapture => "BatchAnswer",
         Operation::History => "History",
         Operation::ListTwins | Operation::Events | Operation::Ingest | Operation::ListRejected => "List",
         _ => "Object",
@@ -233,6 +246,10 @@ fn schemas() -> Json {
         "Scan": {"type": "object", "required": ["job_id", "location"], "properties": {
             "job_id": text, "location": text, "product_id": text, "product_variant": text,
             "scan_timestamp": {"type": "string", "format": "date-time"}, "operator_id": text, "metadata": {"type": "object"}, "message_id": text}},
+        "Reads": {"type": "object", "properties": {"reader_id": text, "reads": {"type": "array", "items": {"type": ["object", "string"], "properties": {
+            "epc": text, "reader_id": text, "antenna": {"type": ["integer", "string"]}, "rssi": {"type": "number"},
+            "timestamp": {"type": "string", "format": "date-time"}}}}}},
+        "Epcis": {"type": "object", "required": ["type"], "properties": {"type": text, "epcisBody": {"type": "object"}, "eventTime": text}},
         "Twin": {"type": "object", "required": ["twin", "rev", "seq", "attributes", "state", "kpis", "links"], "properties": {
             "twin": text, "kind": text, "id": text, "rev": {"type": "integer"},
             "seq": {"type": "object", "properties": {"shard": {"type": "integer"}, "seq": {"type": "integer"}}},

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt;
 use gemba_runtime::{
+    decode::RfidFormat,
     keyring::{Keyring, Principal, Role},
     node::Node,
 };
@@ -98,6 +99,10 @@ pub(super) enum Operation {
     ListRejected,
     RetryRejected,
     Flow,
+    RfidImpinj,
+    RfidZebra,
+    RfidGeneric,
+    EpcisCapture,
 }
 
 /// A row of the table: method, path (`{}` stands for a part), who may, what it does, in a sentence.
@@ -126,7 +131,7 @@ const fn route(
 }
 
 /// All calls that need a credential, but the stream.
-pub(super) static ROUTES: [Route; 14] = [
+pub(super) static ROUTES: [Route; 18] = [
     route(
         Method::GET,
         &["v1", "twins", "{kind}", "{id}"],
@@ -224,6 +229,34 @@ pub(super) static ROUTES: [Route; 14] = [
         Role::Viewer,
         Operation::Flow,
         "How jobs flow through the plant: locations, ways between them, the bottleneck",
+    ),
+    route(
+        Method::POST,
+        &["v1", "rfid", "impinj"],
+        Role::Device,
+        Operation::RfidImpinj,
+        "Send events of an Impinj reader: one, an array, or NDJSON",
+    ),
+    route(
+        Method::POST,
+        &["v1", "rfid", "zebra"],
+        Role::Device,
+        Operation::RfidZebra,
+        "Send messages of Zebra's IoT Connector: one, an array, or NDJSON",
+    ),
+    route(
+        Method::POST,
+        &["v1", "rfid", "generic"],
+        Role::Device,
+        Operation::RfidGeneric,
+        "Send reads of tags or barcodes: {\"reads\":[…]}, one, an array, or codes alone",
+    ),
+    route(
+        Method::POST,
+        &["v1", "epcis", "capture"],
+        Role::Device,
+        Operation::EpcisCapture,
+        "Capture GS1 EPCIS 2.0 events: a document, one event, or an array",
     ),
 ];
 
@@ -337,6 +370,10 @@ where
         Operation::ListRejected => ingest::list_rejected(&call).await,
         Operation::RetryRejected => ingest::retry(&call).await,
         Operation::Flow => flow::get(&call).await,
+        Operation::RfidImpinj => ingest::take(&call, ingest::What::Rfid(RfidFormat::Impinj)).await,
+        Operation::RfidZebra => ingest::take(&call, ingest::What::Rfid(RfidFormat::Zebra)).await,
+        Operation::RfidGeneric => ingest::take(&call, ingest::What::Rfid(RfidFormat::Generic)).await,
+        Operation::EpcisCapture => ingest::take(&call, ingest::What::Epcis).await,
     }
 }
 

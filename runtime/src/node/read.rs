@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::{CommandError, Inner, Node, StoreError};
 use crate::{
+    decode::RfidFormat,
     ingest::{Message, Outcome},
     shard::{CommandKind, RejectedRecord, Way, record, rejected_page},
 };
@@ -192,6 +193,18 @@ impl Node {
             },
             Way::TheThingsStack => Message::TheThingsStack {
                 topic: &item.topic,
+                payload: &item.payload,
+            },
+            Way::Impinj | Way::Zebra | Way::Rfid => Message::Rfid {
+                format: match way {
+                    Way::Impinj => RfidFormat::Impinj,
+                    Way::Zebra => RfidFormat::Zebra,
+                    _ => RfidFormat::Generic,
+                },
+                reader: named,
+                payload: &item.payload,
+            },
+            Way::Epcis => Message::Epcis {
                 payload: &item.payload,
             },
             Way::None => {

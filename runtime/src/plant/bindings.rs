@@ -20,7 +20,7 @@ use gemba_twins::{
     id::{Kind, TenantId, TwinId},
 };
 
-use super::{PlantModel, UnknownSensors, configs::declared};
+use super::{PlantModel, UnknownSensors, configs::declared, readers::Readers};
 use crate::decode::{DecodedReading, DecodedScan, Rejection, first_duplicate, quoted};
 
 /// Ends of names that only quantities have. Single letters are left out: `recipe_c` may well be a word.
@@ -52,9 +52,10 @@ const UNIT_ENDINGS: [&str; 20] = [
 pub struct Bindings {
     sensors: HashMap<Box<str>, Binding>,
     machines: HashSet<Box<str>>,
-    locations: HashSet<Box<str>>,
-    exits: HashSet<Box<str>>,
-    unknown: UnknownSensors,
+    pub(super) locations: HashSet<Box<str>>,
+    pub(super) exits: HashSet<Box<str>>,
+    pub(super) unknown: UnknownSensors,
+    pub(super) readers: Readers,
 }
 
 #[derive(Debug, Clone)]
@@ -139,6 +140,7 @@ impl Bindings {
                 .collect(),
             machines: model.machines.iter().map(|machine| machine.id.clone()).collect(),
             unknown: model.unknown_sensors,
+            readers: Readers::of(&model.readers, &model.epcs),
         }
     }
 

@@ -10,6 +10,7 @@ use super::{
     PlantModel,
     configs::{LEVELS_MAX, all, declared},
     model::{METRIC_KINDS, word},
+    readers,
     written::Problems,
 };
 use crate::decode::METRICS_MAX;
@@ -75,6 +76,7 @@ pub(super) fn check(model: &PlantModel, problems: &mut Problems) {
             format!("{known} {id} is not in the model{hint}"),
         );
     }
+    readers::check(&model.readers, is_place, || places().collect(), problems);
     if problems.none() {
         declarations(model, problems);
         sizes(model, problems);

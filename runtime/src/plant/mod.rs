@@ -24,6 +24,7 @@
 //!     metrics: {co2: co2_ppm, temperature: {to: temperature_c}, tvoc: {to: voc_index, unit: index}}
 //!     ignore: [rssi_dbm]              # metrics not named pass unchanged
 //! ```
+//! `readers` and `epcs` are drawn in `readers.rs`.
 //! Every list may be left out. `air_profiles` are uba_co2, uba_tvoc, reset_air_ci, well_v2 and who_2021; `demand` is
 //! jobs in the time available for them, from which the takt follows.
 //! `locations` take `metrics` and `attributes` as machines do. A metric's `kind` is
@@ -43,7 +44,9 @@ mod model;
 mod place;
 mod plan;
 mod read;
+mod readers;
 mod span;
+mod tags;
 mod written;
 
 pub use bindings::Bindings;
@@ -53,5 +56,8 @@ pub use model::{
 };
 pub use place::{Demand, InvalidDemand};
 pub use plan::{Plan, PlanItem, plan};
+pub(crate) use readers::Smoothing;
+pub use readers::{EpcRule, Reader};
 pub use span::Span;
+pub(crate) use tags::BoundRead;
 pub use written::{PLANT_TEXT_MAX, PlantError, Problem};

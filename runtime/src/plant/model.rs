@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 
 use super::{
-    Demand, Span,
+    Demand, EpcRule, Reader, Span,
     check::check,
     place::as_profiles,
     read::read,
@@ -73,6 +73,10 @@ pub struct PlantModel {
     pub(super) machines: Vec<Machine>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) sensors: Vec<Sensor>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) readers: Vec<Reader>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) epcs: Vec<EpcRule>,
 }
 
 impl Default for PlantModel {
@@ -85,6 +89,8 @@ impl Default for PlantModel {
             locations: Vec::new(),
             machines: Vec::new(),
             sensors: Vec::new(),
+            readers: Vec::new(),
+            epcs: Vec::new(),
         }
     }
 }
@@ -158,6 +164,18 @@ impl PlantModel {
     pub fn sensors(&self) -> &[Sensor] {
         &self.sensors
     }
+
+    /// The RFID and barcode readers.
+    #[must_use]
+    pub fn readers(&self) -> &[Reader] {
+        &self.readers
+    }
+
+    /// Which job a tag is.
+    #[must_use]
+    pub fn epcs(&self) -> &[EpcRule] {
+        &self.epcs
+    }
 }
 
 /// Keys as people write them: `id` and `version` before the rest.
@@ -177,6 +195,8 @@ impl Serialize for Ordered<'_> {
                         "locations",
                         "machines",
                         "sensors",
+                        "readers",
+                        "epcs",
                     ];
                     first
                         .iter()

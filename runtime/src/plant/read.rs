@@ -16,6 +16,7 @@ use super::{
     Feeds, Location, Machine, Metric, MetricMapping, PlantModel, Sensor, Site,
     fields::{Fields, WORDS_MAX, shortened},
     model::{EXECUTIONS, LOCATION_TYPES, METRIC_KINDS, UNKNOWN_SENSORS},
+    readers,
     written::{Problems, Tree},
 };
 use crate::decode::{METRIC_NAME_MAX, METRICS_MAX, SENSOR_TYPES};
@@ -37,6 +38,8 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
         "locations",
         "machines",
         "sensors",
+        "readers",
+        "epcs",
     ];
     let Some(mut plant) = Fields::of(tree, String::new(), &known, problems) else {
         return model;
@@ -56,6 +59,8 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
     model.locations = plant.list("locations", location);
     model.machines = plant.list("machines", machine);
     model.sensors = plant.list("sensors", sensor);
+    model.readers = plant.list("readers", readers::reader);
+    model.epcs = plant.list("epcs", readers::rule);
     model
 }
 
