@@ -351,17 +351,12 @@ fn body_to_wire(body: &Body) -> BodyWire {
             })
         }
         Body::Told(TwinMessage::JobFlow(flow)) => BodyWire::JobFlow(JobFlowWire::of(flow)),
-        Body::Told(TwinMessage::JobFinished {
-            job,
-            remaining_ms,
-            visits,
-        }) => BodyWire::JobFinished(FinishedWire::of(job, *remaining_ms, *visits)),
-        Body::Told(TwinMessage::Estimated {
-            location,
-            entered_at,
-            remaining_ms,
-            visits,
-        }) => BodyWire::Estimated(EstimatedWire::of(location, *entered_at, *remaining_ms, *visits)),
+        Body::Told(message @ TwinMessage::JobFinished { .. }) => {
+            BodyWire::JobFinished(FinishedWire::of(message))
+        }
+        Body::Told(message @ TwinMessage::Estimated { .. }) => {
+            BodyWire::Estimated(EstimatedWire::told(message))
+        }
     }
 }
 

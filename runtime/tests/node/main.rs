@@ -5,6 +5,7 @@
 mod damage;
 mod rejected;
 mod replay;
+mod tags;
 
 use std::{fmt::Write as _, path::Path, sync::Arc};
 

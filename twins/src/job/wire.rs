@@ -94,11 +94,19 @@ impl JobFlowWire {
 }
 
 impl FinishedWire {
-    pub(crate) fn of(job: &str, remaining_ms: i64, visits: u32) -> Self {
-        Self {
-            job: job.to_owned(),
+    pub(crate) fn of(message: &TwinMessage) -> Self {
+        let TwinMessage::JobFinished {
+            job,
             remaining_ms,
             visits,
+        } = message
+        else {
+            return Self::default();
+        };
+        Self {
+            job: job.to_string(),
+            remaining_ms: *remaining_ms,
+            visits: *visits,
         }
     }
 
@@ -112,30 +120,21 @@ impl FinishedWire {
 }
 
 impl EstimatedWire {
-    pub(crate) fn of(location: &str, entered_at: Timestamp, remaining_ms: i64, visits: u32) -> Self {
-        Self {
-            location: location.to_owned(),
-            entered_at_ms: entered_at.ms(),
+    pub(crate) fn told(message: &TwinMessage) -> Self {
+        let TwinMessage::Estimated {
+            location,
+            entered_at,
             remaining_ms,
             visits,
-        }
-    }
-
-    pub(crate) fn of_estimate(estimate: &Estimate) -> Self {
-        Self::of(
-            &estimate.location,
-            estimate.entered_at,
-            estimate.remaining_ms,
-            estimate.visits,
-        )
-    }
-
-    pub(crate) fn estimate(self) -> Estimate {
-        Estimate {
-            location: self.location.into(),
-            entered_at: Timestamp::from_ms(self.entered_at_ms),
-            remaining_ms: self.remaining_ms,
-            visits: self.visits,
+        } = message
+        else {
+            return Self::default();
+        };
+        Self {
+            location: location.to_string(),
+            entered_at_ms: entered_at.ms(),
+            remaining_ms: *remaining_ms,
+            visits: *visits,
         }
     }
 
@@ -146,6 +145,24 @@ impl EstimatedWire {
             entered_at: estimate.entered_at,
             remaining_ms: estimate.remaining_ms,
             visits: estimate.visits,
+        }
+    }
+
+    fn of(estimate: &Estimate) -> Self {
+        Self {
+            location: estimate.location.to_string(),
+            entered_at_ms: estimate.entered_at.ms(),
+            remaining_ms: estimate.remaining_ms,
+            visits: estimate.visits,
+        }
+    }
+
+    fn estimate(self) -> Estimate {
+        Estimate {
+            location: self.location.into(),
+            entered_at: Timestamp::from_ms(self.entered_at_ms),
+            remaining_ms: self.remaining_ms,
+            visits: self.visits,
         }
     }
 }
@@ -239,7 +256,7 @@ impl JobWire {
             product_id: text(&job.product_id),
             product_variant: text(&job.product_variant),
             operator_id: text(&job.operator_id),
-            estimate: job.estimate.as_deref().map(EstimatedWire::of_estimate),
+            estimate: job.estimate.as_deref().map(EstimatedWire::of),
             exit_at_ms: job.exit.as_ref().map(|(_, at)| at.ms()),
             exit_location: job
                 .exit
