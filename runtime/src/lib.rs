@@ -20,5 +20,6 @@ mod accounts;
 mod gate;
 mod metric_definitions;
 mod plants;
+mod presence;
 mod shard;
 mod store;

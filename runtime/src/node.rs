@@ -4,6 +4,7 @@
 //! which is then recovered next; `stop` loses nothing. Knows nothing of HTTP or of who may ask what.
 
 mod commands;
+mod flow;
 mod folder;
 pub mod fork;
 mod health;
@@ -33,6 +34,7 @@ use tokio::{
 };
 use tracing::error;
 
+pub use self::flow::{Edge, Place, PlantFlow};
 pub use self::folder::{FolderReport, shards_of, verify};
 pub(crate) use self::health::Health;
 pub use self::read::{EventsPage, HistoryPoint, ReadError, RejectedItem, Step};

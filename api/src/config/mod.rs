@@ -9,6 +9,7 @@ mod written;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use gemba_runtime::{
+    decode::RfidFormat,
     keyring::{KeyEntry, Keyring, Role},
     mqtt::{BrokerDecoder, BrokerSettings, BrokerSubscription, ListenerSettings, TlsFiles},
     node::shards_of,
@@ -222,8 +223,14 @@ fn brokers(written: &Written, default: &TenantId) -> Result<Vec<BrokerSettings>,
                 "native" => BrokerDecoder::Native,
                 "chirpstack" => BrokerDecoder::ChirpStack,
                 "things_stack" => BrokerDecoder::TheThingsStack,
+                "impinj" => BrokerDecoder::Rfid(RfidFormat::Impinj),
+                "zebra" => BrokerDecoder::Rfid(RfidFormat::Zebra),
+                "rfid" => BrokerDecoder::Rfid(RfidFormat::Generic),
+                "epcis" => BrokerDecoder::Epcis,
                 other => {
-                    let detail = format!("{other:?} is none of native, chirpstack, things_stack");
+                    let detail = format!(
+                        "{other:?} is none of native, chirpstack, things_stack, impinj, zebra, rfid, epcis"
+                    );
                     return Err(value_error("broker.subscriptions.decoder", detail));
                 }
             };

@@ -173,6 +173,19 @@ fn parameters_of(operation: Operation) -> Vec<Json> {
             query("horizon", "How far ahead, up to 1d; 4h if absent"),
             query("at", "As it would have been answered at this time (RFC 3339)"),
         ],
+        Operation::RfidImpinj | Operation::RfidZebra | Operation::RfidGeneric => {
+            vec![query("reader", "The reader, where its messages do not name it")]
+        }
+        Operation::Flow => vec![
+            query(
+                "from",
+                "RFC 3339 or milliseconds since 1970, down to its hour; a day before `to` if absent",
+            ),
+            query(
+                "to",
+                "RFC 3339 or milliseconds since 1970, up to the end of its hour; now if absent",
+            ),
+        ],
         _ => Vec::new(),
     }
 }
@@ -184,6 +197,11 @@ fn body_of(operation: Operation) -> Option<Json> {
         Operation::Scans => Some(json_of("Scan")),
         Operation::Fork => Some(json_of("Fork")),
         Operation::Refold => Some(json_of("Refold")),
+        Operation::RfidImpinj | Operation::RfidZebra => Some(json_of("Object")),
+        Operation::RfidGeneric => Some(json_of("Reads")),
+        Operation::EpcisCapture => Some(
+            json!({"required": true, "content": {"application/ld+json": {"schema": {"$ref": "#/components/schemas/Epcis"}}, "application/json": {"schema": {"$ref": "#/components/schemas/Epcis"}}}}),
+        ),
         Operation::SetAttributes => Some(
             json!({"required": true, "content": {"application/merge-patch+json": {"schema": {"type": "object"}}}}),
         ),
@@ -197,7 +215,12 @@ fn body_of(operation: Operation) -> Option<Json> {
 fn answer_of(operation: Operation) -> &'static str {
     match operation {
         Operation::GetTwin | Operation::SetAttributes => "Twin",
-        Operation::Readings | Operation::Scans => "BatchAnswer",
+        Operation::Readings
+        | Operation::Scans
+        | Operation::RfidImpinj
+        | Operation::RfidZebra
+        | Operation::RfidGeneric
+        | Operation::EpcisCapture => "BatchAnswer",
         Operation::History => "History",
         Operation::Fork => "Forked",
         Operation::Refold => "List",
@@ -257,6 +280,10 @@ fn schemas() -> Json {
         "SensorList": {"type": "object", "required": ["items", "cursor"], "properties": {
             "items": {"type": "array", "items": {"type": "object", "required": ["sensor", "twin", "score", "completeness", "freshness_s", "schema", "violations"]}},
             "cursor": {"type": ["string", "null"]}}},
+        "Reads": {"type": "object", "properties": {"reader_id": text, "reads": {"type": "array", "items": {"type": ["object", "string"], "properties": {
+            "epc": text, "reader_id": text, "antenna": {"type": ["integer", "string"]}, "rssi": {"type": "number"},
+            "timestamp": {"type": "string", "format": "date-time"}}}}}},
+        "Epcis": {"type": "object", "required": ["type"], "properties": {"type": text, "epcisBody": {"type": "object"}, "eventTime": text}},
         "Twin": {"type": "object", "required": ["twin", "rev", "seq", "attributes", "state", "kpis", "links"], "properties": {
             "twin": text, "kind": text, "id": text, "rev": {"type": "integer"},
             "seq": {"type": "object", "properties": {"shard": {"type": "integer"}, "seq": {"type": "integer"}}},

@@ -4,6 +4,7 @@
 //! Knows nothing of storage or folds beyond what the node offers.
 
 mod docs;
+mod flow;
 mod fork;
 mod ingest;
 mod plant;

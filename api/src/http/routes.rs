@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt;
 use gemba_runtime::{
+    decode::RfidFormat,
     keyring::{Keyring, Principal, Role},
     node::Node,
 };
@@ -19,7 +20,7 @@ use warp::{
 };
 
 use super::{
-    docs, fork, ingest, plant,
+    docs, flow, fork, ingest, plant,
     problem::{Problem, Reply},
     quality, refold, stream, twins,
 };
@@ -102,6 +103,11 @@ pub(super) enum Operation {
     ListRejected,
     RetryRejected,
     WriteHistory,
+    Flow,
+    RfidImpinj,
+    RfidZebra,
+    RfidGeneric,
+    EpcisCapture,
 }
 
 /// A row of the table: method, path (`{}` stands for a part), who may, what it does, in a sentence.
@@ -257,6 +263,41 @@ pub(super) static ROUTES: &[Route] = &[
         Operation::WriteHistory,
         "Write what is waiting into the history's files now",
     ),
+    route(
+        Method::GET,
+        &["v1", "flow"],
+        Role::Viewer,
+        Operation::Flow,
+        "How jobs flow through the plant: locations, ways between them, the bottleneck",
+    ),
+    route(
+        Method::POST,
+        &["v1", "rfid", "impinj"],
+        Role::Device,
+        Operation::RfidImpinj,
+        "Send events of an Impinj reader: one, an array, or NDJSON",
+    ),
+    route(
+        Method::POST,
+        &["v1", "rfid", "zebra"],
+        Role::Device,
+        Operation::RfidZebra,
+        "Send messages of Zebra's IoT Connector: one, an array, or NDJSON",
+    ),
+    route(
+        Method::POST,
+        &["v1", "rfid", "generic"],
+        Role::Device,
+        Operation::RfidGeneric,
+        "Send reads of tags or barcodes: {\"reads\":[…]}, one, an array, or codes alone",
+    ),
+    route(
+        Method::POST,
+        &["v1", "epcis", "capture"],
+        Role::Device,
+        Operation::EpcisCapture,
+        "Capture GS1 EPCIS 2.0 events: a document, one event, or an array",
+    ),
 ];
 
 /// Everything the node answers by HTTP.
@@ -376,6 +417,11 @@ where
             call.app.node.write_history().await;
             Ok(json(StatusCode::OK, br#"{"written":true}"#.to_vec()))
         }
+        Operation::Flow => flow::get(&call).await,
+        Operation::RfidImpinj => ingest::take(&call, ingest::What::Rfid(RfidFormat::Impinj)).await,
+        Operation::RfidZebra => ingest::take(&call, ingest::What::Rfid(RfidFormat::Zebra)).await,
+        Operation::RfidGeneric => ingest::take(&call, ingest::What::Rfid(RfidFormat::Generic)).await,
+        Operation::EpcisCapture => ingest::take(&call, ingest::What::Epcis).await,
     }
 }
 

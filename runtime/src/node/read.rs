@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use super::{CommandError, Inner, Node, StoreError};
 use crate::{
+    decode::RfidFormat,
     history::{FiledRow, FiledRows, address},
     ingest::{Message, Outcome},
     shard::{CommandKind, RejectedRecord, Way, record, rejected_page},
@@ -199,6 +200,18 @@ impl Node {
             },
             Way::TheThingsStack => Message::TheThingsStack {
                 topic: &item.topic,
+                payload: &item.payload,
+            },
+            Way::Impinj | Way::Zebra | Way::Rfid => Message::Rfid {
+                format: match way {
+                    Way::Impinj => RfidFormat::Impinj,
+                    Way::Zebra => RfidFormat::Zebra,
+                    _ => RfidFormat::Generic,
+                },
+                reader: named,
+                payload: &item.payload,
+            },
+            Way::Epcis => Message::Epcis {
                 payload: &item.payload,
             },
             Way::None => {

@@ -12,6 +12,8 @@ use gemba_twins::{
 use prost::Message as _;
 use thiserror::Error;
 
+use crate::decode::RfidFormat;
+
 const EVENT: u8 = 1;
 const REJECTED: u8 = 2;
 const RESOLVED: u8 = 3;
@@ -54,14 +56,36 @@ pub(crate) enum Way {
     Scan = 2,
     ChirpStack = 3,
     TheThingsStack = 4,
+    Impinj = 140,
+    Zebra = 141,
+    Rfid = 142,
+    Epcis = 143,
 }
 
 impl Way {
     fn from_number(number: u32) -> Self {
-        [Self::Reading, Self::Scan, Self::ChirpStack, Self::TheThingsStack]
-            .into_iter()
-            .find(|way| *way as u32 == number)
-            .unwrap_or(Self::None)
+        [
+            Self::Reading,
+            Self::Scan,
+            Self::ChirpStack,
+            Self::TheThingsStack,
+            Self::Impinj,
+            Self::Zebra,
+            Self::Rfid,
+            Self::Epcis,
+        ]
+        .into_iter()
+        .find(|way| *way as u32 == number)
+        .unwrap_or(Self::None)
+    }
+
+    /// The way of reads in a format.
+    pub(crate) fn of(format: RfidFormat) -> Self {
+        match format {
+            RfidFormat::Impinj => Self::Impinj,
+            RfidFormat::Zebra => Self::Zebra,
+            RfidFormat::Generic => Self::Rfid,
+        }
     }
 }
 

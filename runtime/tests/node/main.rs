@@ -8,6 +8,7 @@ mod history;
 mod refold;
 mod rejected;
 mod replay;
+mod tags;
 
 use std::{fmt::Write as _, path::Path, sync::Arc};
 
