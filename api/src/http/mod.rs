@@ -5,6 +5,7 @@
 
 mod docs;
 mod ingest;
+mod page;
 mod plant;
 mod problem;
 mod routes;
