@@ -79,9 +79,62 @@ fn frames_are_of_the_documented_shapes() {
     take(&mut socket, "pong");
     socket.say(&json!({"type": "unsubscribe", "id": "unknown"}));
     take(&mut socket, "error");
-    for kind in ["subscribed", "snapshot", "live", "change", "leave", "enter", "pong", "error"] {
+    for kind in [
+        "subscribed",
+        "snapshot",
+        "live",
+        "change",
+        "leave",
+        "enter",
+        "pong",
+        "error",
+    ] {
         assert!(seen.iter().any(|known| known == kind), "no {kind} came");
     }
+}
+
+#[test]
+fn a_saved_dashboard_survives_a_crash_and_is_changed_only_by_who_saw_it() {
+    let (folder, node) = node();
+    let put = |content: &str| Request::new("PUT", "/v1/dashboards/wall").body(content);
+    let saved = node.call(&put(r#"{"title":"Wall","panels":[]}"#).header("if-none-match", "*"));
+    assert_eq!(saved.status, 200, "{}", saved.text());
+    assert_eq!(saved.header("etag"), Some("\"version:1\""));
+    let second = node.call(&put(r#"{"title":"Wall 2"}"#).header("if-match", "\"version:1\""));
+    assert_eq!(second.json()["version"], 2);
+    let late = node.call(&put(r#"{"title":"Wall 3"}"#).header("if-match", "\"version:1\""));
+    late.problem(412, "dashboard.version_mismatch");
+    node.call(&put("[]")).problem(400, "dashboard.not_object");
+    node.call(&put(&format!(r#"{{"title":"{}"}}"#, "x".repeat(50_000))))
+        .problem(400, "dashboard.too_large");
+    for id in ["gone", "kept"] {
+        let other = Request::new("PUT", &format!("/v1/dashboards/{id}")).body(r#"{"title":"x"}"#);
+        assert_eq!(node.call(&other).status, 200);
+    }
+    let removed = node.call(&Request::new("DELETE", "/v1/dashboards/gone"));
+    assert_eq!(removed.status, 200);
+    let titles = |node: &Node| -> Vec<(String, String)> {
+        let items = node.list("/v1/dashboards");
+        let text = |item: &Value, name: &str| item[name].as_str().unwrap_or_default().to_owned();
+        items
+            .iter()
+            .map(|item| (text(item, "id"), text(item, "title")))
+            .collect()
+    };
+    let wanted = [
+        ("kept".to_owned(), "x".to_owned()),
+        ("wall".to_owned(), "Wall 2".to_owned()),
+    ];
+    assert_eq!(titles(&node), wanted);
+    node.kill();
+    // From the journal, and then from the snapshot that stopping writes.
+    let node = Node::start(folder.path(), &[]);
+    assert_eq!(titles(&node), wanted);
+    assert!(node.stop());
+    let node = Node::start(folder.path(), &[]);
+    assert_eq!(titles(&node), wanted);
+    node.call(&Request::get("/v1/dashboards/gone"))
+        .problem(404, "dashboard.not_found");
 }
 
 #[test]

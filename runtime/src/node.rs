@@ -3,6 +3,7 @@
 //! Promises: `start` returns before the shards have recovered, and a caller waits only for the shard it asks for,
 //! which is then recovered next; `stop` loses nothing. Knows nothing of HTTP or of who may ask what.
 
+mod dashboards;
 mod folder;
 mod read;
 

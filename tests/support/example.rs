@@ -46,6 +46,8 @@ pub(crate) fn example_request(node: &Node, path: &str, method: &str, operation: 
     let id = if path.starts_with("/v1/rejected") {
         let rejected = node.get("/v1/rejected");
         rejected["items"][0]["id"].as_str().expect("an id").to_owned()
+    } else if method == "delete" {
+        "to-remove".to_owned()
     } else {
         "cnc-01".to_owned()
     };
@@ -69,6 +71,7 @@ pub(crate) fn example_request(node: &Node, path: &str, method: &str, operation: 
         (Some("#/components/schemas/Reading"), _) => {
             r#"{"sensor_id":"cnc-01","metrics":{"rpm":5}}"#.to_owned()
         }
+        (Some("#/components/schemas/DashboardContent"), _) => r#"{"title":"Wall"}"#.to_owned(),
         (Some("#/components/schemas/Scan"), _) => r#"{"job_id":"job-1","location":"cell-1"}"#.to_owned(),
         (_, "application/merge-patch+json") => r#"{"note":"seen"}"#.to_owned(),
         (_, "application/yaml") => PLANT.to_owned(),

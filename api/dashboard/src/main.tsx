@@ -18,6 +18,10 @@ const Machine = lazy(() => import("./views/Machine").then(({ Machine }) => ({ de
 const AirView = lazy(() => import("./views/Air").then(({ AirView }) => ({ default: AirView })));
 const Jobs = lazy(() => import("./views/Jobs").then(({ Jobs }) => ({ default: Jobs })));
 const Job = lazy(() => import("./views/Job").then(({ Job }) => ({ default: Job })));
+const Alarms = lazy(() => import("./views/Alarms").then(({ Alarms }) => ({ default: Alarms })));
+const Model = lazy(() => import("./views/Model").then(({ Model }) => ({ default: Model })));
+const Boards = lazy(() => import("./views/Boards").then(({ Boards }) => ({ default: Boards })));
+const BoardView = lazy(() => import("./views/Board").then(({ BoardView }) => ({ default: BoardView })));
 const Health = lazy(() => import("./views/Health").then(({ Health }) => ({ default: Health })));
 
 socket.start();
@@ -38,6 +42,11 @@ if (root) {
                   <Route path="/air" element={<AirView />} />
                   <Route path="/jobs" element={<Jobs />} />
                   <Route path="/jobs/:id" element={<Job />} />
+                  <Route path="/alarms" element={<Alarms />} />
+                  <Route path="/model" element={<Model />} />
+                  <Route path="/boards" element={<Boards />} />
+                  <Route path="/boards/:id" element={<BoardView />} />
+                  <Route path="/wall/:id" element={<BoardView />} />
                   <Route path="/health" element={<Health />} />
                   <Route path="*" element={<Empty>{t("app.nothing_here")}</Empty>} />
                 </Routes>

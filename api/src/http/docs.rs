@@ -169,6 +169,7 @@ fn body_of(operation: Operation) -> Option<Json> {
     match operation {
         Operation::Readings => Some(json_of("Reading")),
         Operation::Scans => Some(json_of("Scan")),
+        Operation::PutDashboard => Some(json_of("DashboardContent")),
         Operation::SetAttributes => Some(
             json!({"required": true, "content": {"application/merge-patch+json": {"schema": {"type": "object"}}}}),
         ),
@@ -192,6 +193,9 @@ fn answer_of(operation: Operation) -> &'static str {
         Operation::GetPlant => "AppliedPlant",
         Operation::PlanPlant => "Plan",
         Operation::PutPlant => "PlantChange",
+        Operation::ListDashboards => "DashboardList",
+        Operation::GetDashboard | Operation::PutDashboard => "Dashboard",
+        Operation::RemoveDashboard => "DashboardRemoved",
     }
 }
 

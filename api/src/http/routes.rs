@@ -19,7 +19,7 @@ use warp::{
 };
 
 use super::{
-    docs, ingest, plant,
+    dashboards, docs, ingest, plant,
     problem::{Problem, Reply},
     stream, twins,
 };
@@ -97,6 +97,10 @@ pub(super) enum Operation {
     Ingest,
     ListRejected,
     RetryRejected,
+    ListDashboards,
+    GetDashboard,
+    PutDashboard,
+    RemoveDashboard,
 }
 
 /// A row of the table: method, path (`{}` stands for a part), who may, what it does, in a sentence.
@@ -125,7 +129,7 @@ const fn route(
 }
 
 /// All calls that need a credential, but the stream.
-pub(super) static ROUTES: [Route; 13] = [
+pub(super) static ROUTES: [Route; 17] = [
     route(
         Method::GET,
         &["v1", "twins", "{kind}", "{id}"],
@@ -216,6 +220,34 @@ pub(super) static ROUTES: [Route; 13] = [
         Role::Operator,
         Operation::RetryRejected,
         "Read a rejected message again",
+    ),
+    route(
+        Method::GET,
+        &["v1", "dashboards"],
+        Role::Viewer,
+        Operation::ListDashboards,
+        "The dashboards that people of the tenant saved",
+    ),
+    route(
+        Method::GET,
+        &["v1", "dashboards", "{id}"],
+        Role::Viewer,
+        Operation::GetDashboard,
+        "A saved dashboard",
+    ),
+    route(
+        Method::PUT,
+        &["v1", "dashboards", "{id}"],
+        Role::Viewer,
+        Operation::PutDashboard,
+        "Save a dashboard of one's own",
+    ),
+    route(
+        Method::DELETE,
+        &["v1", "dashboards", "{id}"],
+        Role::Viewer,
+        Operation::RemoveDashboard,
+        "Remove a dashboard of one's own",
     ),
 ];
 
@@ -328,6 +360,10 @@ where
         Operation::Ingest => ingest::counts(&call),
         Operation::ListRejected => ingest::list_rejected(&call).await,
         Operation::RetryRejected => ingest::retry(&call).await,
+        Operation::ListDashboards => dashboards::list(&call),
+        Operation::GetDashboard => dashboards::get(&call),
+        Operation::PutDashboard => dashboards::put(&call).await,
+        Operation::RemoveDashboard => dashboards::remove(&call).await,
     }
 }
 

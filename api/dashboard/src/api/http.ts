@@ -2,7 +2,8 @@
 import { createApi, fetchBaseQuery, type FetchBaseQueryError } from "@reduxjs/toolkit/query/react";
 import type { SerializedError } from "@reduxjs/toolkit";
 import { t } from "../words";
-import type { AppliedPlant, HistoryPoint, Plan, PlantChange, Problem, Ready, RejectedMessage, SourceCounts, Twin } from "./shapes";
+import type { Alarm, AlarmEntry, AlarmFigures } from "./pending";
+import type { AppliedPlant, Dashboard, DashboardHead, HistoryPoint, Plan, PlantChange, Problem, Ready, RejectedMessage, SourceCounts, Twin } from "./shapes";
 import { token } from "./token";
 
 export type List<T> = { items: T[]; cursor: string | null };
@@ -57,6 +58,23 @@ export const http = createApi({
     ready: build.query<Ready, void>({
       query: () => ({ url: "readyz", validateStatus: (answer) => answer.status === 200 || answer.status === 503 }),
     }),
+    boards: build.query<List<DashboardHead>, void>({ query: () => "v1/dashboards", providesTags: ["boards"] }),
+    board: build.query<Dashboard, string>({ query: (id) => `v1/dashboards/${path(id)}`, providesTags: ["boards"], keepUnusedDataFor: 0 }),
+    saveBoard: build.mutation<Dashboard, { id: string; content: Dashboard["content"]; version: number | null }>({
+      query: ({ id, content, version }) => ({
+        url: `v1/dashboards/${path(id)}`, method: "PUT", body: content,
+        headers: version === null ? { "if-none-match": "*" } : { "if-match": `"version:${version}"` },
+      }),
+      invalidatesTags: ["boards"],
+    }),
+    removeBoard: build.mutation<unknown, string>({ query: (id) => ({ url: `v1/dashboards/${path(id)}`, method: "DELETE" }), invalidatesTags: ["boards"] }),
+    alarms: build.query<List<Alarm>, void>({ query: () => ({ url: "v1/alarms", params: { limit: 1000 } }), providesTags: ["alarms"] }),
+    alarmFigures: build.query<AlarmFigures, void>({ query: () => "v1/alarms/figures", providesTags: ["alarms"] }),
+    alarmHistory: build.query<List<AlarmEntry>, string>({ query: (id) => `v1/alarms/${path(id)}/history`, providesTags: ["alarms"] }),
+    setAlarm: build.mutation<unknown, { id: string; what: "ack" | "shelve" | "unshelve" | "comment"; comment?: string; for?: string }>({
+      query: ({ id, what, ...body }) => ({ url: `v1/alarms/${path(id)}/${what}`, method: "POST", body }),
+      invalidatesTags: ["alarms"],
+    }),
     /** What other parts of the product may answer; 404 means that this node does not have it. */
     other: build.query<unknown, string>({ query: (url) => url, keepUnusedDataFor: 5 }),
   }),
@@ -64,7 +82,8 @@ export const http = createApi({
 
 export const {
   usePlantQuery, usePlantTextQuery, usePlanPlantMutation, useApplyPlantMutation, useTwinsQuery, useHistoryQuery, useIngestQuery,
-  useRejectedQuery, useRetryRejectedMutation, useReadyQuery, useOtherQuery,
+  useRejectedQuery, useRetryRejectedMutation, useReadyQuery, useOtherQuery, useBoardsQuery, useBoardQuery, useSaveBoardMutation, useRemoveBoardMutation, useAlarmsQuery, useAlarmFiguresQuery,
+  useAlarmHistoryQuery, useSetAlarmMutation,
 } = http;
 
 export type CallError = FetchBaseQueryError | SerializedError | undefined;

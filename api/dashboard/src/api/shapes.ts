@@ -18,6 +18,8 @@ export type Problem = Schemas["Problem"];
 export type Ready = Schemas["Ready"];
 export type StreamFrame = Schemas["StreamFrame"];
 export type StreamRequest = Schemas["StreamRequest"];
+export type Dashboard = Schemas["Dashboard"];
+export type DashboardHead = Schemas["DashboardHead"];
 export type Kind = Twin["kind"];
 
 /** A twin of which only some fields may have been asked for, as a subscription or a search gives it. */

@@ -8,7 +8,7 @@ import MenuItem from "@mui/material/MenuItem";
 import { useColorScheme } from "@mui/material/styles";
 import { type ReactElement, type ReactNode, useEffect, useState } from "react";
 import { NavLink, useLocation } from "react-router";
-import { usePlantQuery } from "../api/http";
+import { isMissing, useAlarmFiguresQuery, usePlantQuery } from "../api/http";
 import { setToken, token } from "../api/token";
 import { age, clock } from "../model/format";
 import { type Word, t } from "../words";
@@ -23,13 +23,25 @@ const VIEWS: readonly { to: string; word: Word; icon: keyof typeof Icons }[] = [
   { to: "/machines", word: "nav.machines", icon: "machine" },
   { to: "/air", word: "nav.air", icon: "air" },
   { to: "/jobs", word: "nav.jobs", icon: "job" },
+  { to: "/alarms", word: "nav.alarms", icon: "alarm" },
+  { to: "/boards", word: "nav.boards", icon: "boards" },
+  { to: "/model", word: "nav.model", icon: "model" },
   { to: "/health", word: "nav.health", icon: "health" },
 ];
 
 export const useZone = (): string | undefined => usePlantQuery().data?.model.site?.timezone;
 
+const useUnacknowledged = (): number => {
+  // A node that has no alarms is not asked again and again.
+  const [asks, setAsks] = useState(true);
+  const { data, error } = useAlarmFiguresQuery(undefined, { pollingInterval: asks ? 5_000 : 0, skipPollingIfUnfocused: true });
+  useEffect(() => setAsks(!isMissing(error)), [error]);
+  return data?.unacknowledged ?? 0;
+};
+
 const Nav = ({ onGo }: { onGo?: () => void }): ReactElement => {
   const keep = useKeepAt();
+  const unacknowledged = useUnacknowledged();
   return (
     <nav aria-label={t("nav.label")}>
       <ul className="nav">
@@ -37,7 +49,7 @@ const Nav = ({ onGo }: { onGo?: () => void }): ReactElement => {
           const Icon = Icons[icon];
           return (
             <li key={to}>
-              <NavLink to={keep(to)} end={to === "/"} {...(onGo ? { onClick: onGo } : {})}><Icon />{t(word)}</NavLink>
+              <NavLink to={keep(to)} end={to === "/"} {...(onGo ? { onClick: onGo } : {})}><Icon />{t(word)}{to === "/alarms" && unacknowledged > 0 && <span className="badge" aria-label={t("alarms.badge", { count: unacknowledged })}>{unacknowledged}</span>}</NavLink>
             </li>
           );
         })}

@@ -49,7 +49,7 @@ const useHeat = (ids: string[], metric: string, from: number, to: number): { row
   return { rows, loading };
 };
 
-const Card = ({ id, twin, chosen, onChoose }: { id: string; twin: PartialTwin; chosen: boolean; onChoose: () => void }): ReactElement => {
+export const Card = ({ id, twin, chosen, onChoose }: { id: string; twin: PartialTwin; chosen: boolean; onChoose: () => void }): ReactElement => {
   const moment = useMoment();
   const here = air(twin);
   const metrics = Object.entries(twin.state?.metrics ?? {});

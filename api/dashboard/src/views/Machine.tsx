@@ -17,7 +17,7 @@ import { Empty, Panel } from "../parts/Panel";
 import { State } from "../parts/State";
 import { metricName, said, t } from "../words";
 
-const StateOverTime = ({ id }: { id: string }): ReactElement => {
+export const StateOverTime = ({ id }: { id: string }): ReactElement => {
   const at = useAt();
   const moment = useMoment();
   const plant = usePlantQuery().data?.model;
@@ -42,7 +42,7 @@ const StateOverTime = ({ id }: { id: string }): ReactElement => {
   );
 };
 
-const Oee = ({ twin }: { twin: PartialTwin }): ReactElement => {
+export const Oee = ({ twin }: { twin: PartialTwin }): ReactElement => {
   const steps = waterfall(twin.kpis);
   return (
     <Panel title={t("machine.waterfall")} note={t("machine.waterfall_note")} picture {...(Array.isArray(steps) ? { table: () => ({ columns: ["step", "from", "to"], rows: steps.map((step) => [step.name, step.from, step.to]) }) } : {})}>
@@ -51,7 +51,7 @@ const Oee = ({ twin }: { twin: PartialTwin }): ReactElement => {
   );
 };
 
-const Losses = ({ twin }: { twin: PartialTwin }): ReactElement => {
+export const Losses = ({ twin }: { twin: PartialTwin }): ReactElement => {
   const { byReason, bars } = losses(twin);
   const stops = twin.state?.micro_stops as { count?: number; s?: number } | undefined;
   return (

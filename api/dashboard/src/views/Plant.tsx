@@ -29,7 +29,7 @@ const sentence = (need: Need): string => {
 };
 const SHAPE: Record<Need["what"], string> = { down: "down", stopped: "stopped", stale: "stale", alarm: "high", air: "poor", rejected: "moderate" };
 
-const Needs = ({ machines, locations, ready }: { machines: Told; locations: Told; ready: boolean }): ReactElement => {
+export const Needs = ({ machines, locations, ready }: { machines: Told; locations: Told; ready: boolean }): ReactElement => {
   const moment = useMoment();
   const keep = useKeepAt();
   const [all, setAll] = useState(false);
@@ -57,7 +57,7 @@ const Needs = ({ machines, locations, ready }: { machines: Told; locations: Told
   );
 };
 
-const Figures = ({ machines, locations, shown, onShow }: { machines: Told; locations: Told; shown: Execution | null; onShow: (state: Execution | null) => void }): ReactElement => {
+export const Figures = ({ machines, locations, shown, onShow }: { machines: Told; locations: Told; shown: Execution | null; onShow: (state: Execution | null) => void }): ReactElement => {
   const counts = useMemo(() => countStates(machines), [machines]);
   const total = Object.values(counts).reduce((sum, count) => sum + count, 0);
   const energy = sumOf(machines, "energy_kwh");
