@@ -98,8 +98,9 @@ export const AlarmList = ({ compact }: { compact?: boolean }): ReactElement => {
     body.current?.querySelector<HTMLTableRowElement>(`tr[data-id="${CSS.escape(alarm.id)}"]`)?.focus();
   };
   const press = (event: KeyboardEvent<HTMLTableSectionElement>) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || !(event.target instanceof HTMLTableRowElement)) return;
-    const index = alarms.findIndex((alarm) => alarm.id === event.target.dataset.id);
+    const row = event.target;
+    if (event.ctrlKey || event.metaKey || event.altKey || !(row instanceof HTMLTableRowElement)) return;
+    const index = alarms.findIndex((alarm) => alarm.id === row.dataset.id);
     const alarm = alarms[index];
     const what = KEYS[event.key];
     if (event.key === "ArrowDown" || event.key === "j") focus(index + 1);
