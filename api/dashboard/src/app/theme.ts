@@ -9,14 +9,14 @@ export const theme = createTheme({
       palette: {
         primary: { main: "#0b5d4b" }, secondary: { main: "#274b8f" }, background: { default: "#f3f5f4", paper: "#ffffff" },
         text: { primary: "#15201d", secondary: "#4b5753" }, error: { main: "#a8320a" }, warning: { main: "#8a5600" },
-        divider: "#d6dcda",
+        divider: "#d6dcda", action: { active: "#4b5753" },
       },
     },
     dark: {
       palette: {
         primary: { main: "#6fd3b5" }, secondary: { main: "#9db8f2" }, background: { default: "#101614", paper: "#18201d" },
         text: { primary: "#e7eeeb", secondary: "#a9b6b1" }, error: { main: "#ff9a76" }, warning: { main: "#f3c15d" },
-        divider: "#33403b",
+        divider: "#33403b", action: { active: "#a9b6b1" },
       },
     },
   },
