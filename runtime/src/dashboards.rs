@@ -206,8 +206,6 @@ impl DashboardDirectory {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
-
     use super::*;
 
     fn wish(id: &str, by: &str, content: &str) -> PutDashboard {

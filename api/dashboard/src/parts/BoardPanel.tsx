@@ -40,12 +40,7 @@ const OfMachine = ({ panel }: { panel: BoardPanel }): ReactElement => {
   const { twin, ready } = useTwin("machine", id);
   if (!twin) return <Panel title={id}><Empty>{ready ? t("board.twin_gone", { twin: panel.twin ?? "" }) : t("common.loading")}</Empty></Panel>;
   const name = nameOf(twin, id);
-  return (
-    <>
-      <p className="of">{name}</p>
-      {panel.kind === "oee" ? <Oee twin={twin} /> : panel.kind === "losses" ? <Losses twin={twin} /> : <StateOverTime id={id} />}
-    </>
-  );
+  return panel.kind === "oee" ? <Oee twin={twin} of={name} /> : panel.kind === "losses" ? <Losses twin={twin} of={name} /> : <StateOverTime id={id} of={name} />;
 };
 
 const OfMetric = ({ panel }: { panel: BoardPanel }): ReactElement => {

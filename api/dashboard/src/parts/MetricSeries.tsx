@@ -72,7 +72,7 @@ export const MetricSeries = ({ kind, id, metric, unit, metrics, onMetric, foreca
       {error ? <Empty>{detail(error)}</Empty> : series.time.length === 0 ? <Empty>{isFetching ? t("common.loading") : t("machine.series_none", { metric: metricName(metric) })}</Empty> : (
         <>
           <Series series={series} unit={unit} label={label} zone={zone} from={from} to={to} forecast={foreseen} bars={growth} {...(height ? { height } : {})} onZoom={(a, b) => setZoomed({ from: a, to: b })} onReset={() => setZoomed(null)} />
-          <p className="note">{t("machine.series_hint")}</p>
+          <p className="note hint">{t("machine.series_hint")}</p>
         </>
       )}
     </Panel>

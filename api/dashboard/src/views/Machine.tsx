@@ -17,7 +17,10 @@ import { Empty, Panel } from "../parts/Panel";
 import { State } from "../parts/State";
 import { metricName, said, t } from "../words";
 
-export const StateOverTime = ({ id }: { id: string }): ReactElement => {
+/** A title that names the machine where the page around it does not. */
+const titled = (of: string | undefined, title: string): string => (of === undefined ? title : `${of}: ${title}`);
+
+export const StateOverTime = ({ id, of }: { id: string; of?: string }): ReactElement => {
   const at = useAt();
   const moment = useMoment();
   const plant = usePlantQuery().data?.model;
@@ -34,7 +37,7 @@ export const StateOverTime = ({ id }: { id: string }): ReactElement => {
   );
   return (
     <Panel
-      title={t("machine.timeline")} note={t("machine.timeline_note")} picture
+      title={titled(of, t("machine.timeline"))} note={t("machine.timeline_note")} picture
       table={() => ({ columns: ["from", "to", "state", "word"], rows: drawn.map((one) => [new Date(one.from).toISOString(), new Date(one.to).toISOString(), one.state, one.word]) })}
     >
       {drawn.length > 0 ? <Timeline stretches={drawn} from={from} to={Math.min(end, moment)} zone={plant?.site?.timezone} /> : <Empty>{isFetching ? t("common.loading") : error ? t("problem.unknown") : t("machine.timeline_none")}</Empty>}
@@ -42,21 +45,21 @@ export const StateOverTime = ({ id }: { id: string }): ReactElement => {
   );
 };
 
-export const Oee = ({ twin }: { twin: PartialTwin }): ReactElement => {
+export const Oee = ({ twin, of }: { twin: PartialTwin; of?: string }): ReactElement => {
   const steps = waterfall(twin.kpis);
   return (
-    <Panel title={t("machine.waterfall")} note={t("machine.waterfall_note")} picture {...(Array.isArray(steps) ? { table: () => ({ columns: ["step", "from", "to"], rows: steps.map((step) => [step.name, step.from, step.to]) }) } : {})}>
+    <Panel title={titled(of, t("machine.waterfall"))} note={t("machine.waterfall_note")} picture {...(Array.isArray(steps) ? { table: () => ({ columns: ["step", "from", "to"], rows: steps.map((step) => [step.name, step.from, step.to]) }) } : {})}>
       {Array.isArray(steps) ? <Waterfall steps={steps} /> : <Empty>{t("machine.waterfall_none", { reason: steps.reason })}</Empty>}
     </Panel>
   );
 };
 
-export const Losses = ({ twin }: { twin: PartialTwin }): ReactElement => {
+export const Losses = ({ twin, of }: { twin: PartialTwin; of?: string }): ReactElement => {
   const { byReason, bars } = losses(twin);
   const stops = twin.state?.micro_stops as { count?: number; s?: number } | undefined;
   return (
     <Panel
-      title={byReason ? t("machine.pareto_reasons") : t("machine.pareto")} picture
+      title={titled(of, byReason ? t("machine.pareto_reasons") : t("machine.pareto"))} picture
       note={byReason ? (stops ? t("machine.micro_stops", { count: stops.count ?? 0, time: span(stops.s ?? 0) }) : undefined) : t("machine.pareto_states")}
       table={() => ({ columns: ["reason", "seconds", "count", "cumulative_share"], rows: bars.map((bar) => [bar.name, bar.s, bar.count, bar.cumulative]) })}
     >

@@ -46,7 +46,7 @@ const Matches = ({ rules }: { rules: { name: string; filter: string }[] }): Reac
       <TextField fullWidth label={t("model.filter")} value={filter} onChange={(event) => setFilter(event.target.value)} error={error !== undefined && !isFetching} slotProps={{ htmlInput: { spellCheck: false, className: "code" } }} />
       {rules.length > 0 && <p className="buttons">{rules.map((rule) => <Button key={rule.name} variant="outlined" onClick={() => setFilter(rule.filter)}>{rule.name}</Button>)}</p>}
       <div role="status">
-        {error ? <p className="bad">{detail(error)}</p> : <p>{asked === "" ? t("model.matches_none_asked") : !data ? t("common.loading") : t("model.matches_count", { count: `${items.length}${data.cursor ? "+" : ""}` })}</p>}
+        {error ? <p className="bad">{detail(error)}</p> : <p>{asked === "" ? t("model.matches_none_asked") : !data ? t("common.loading") : items.length === 1 ? t("model.matches_one") : t("model.matches_count", { count: `${items.length}${data.cursor ? "+" : ""}` })}</p>}
       </div>
       {!error && items.length > 0 && (
         <ul className="chips">{items.map((twin) => {

@@ -116,6 +116,7 @@ export const more = {
   "model.matches_help": "A filter in CEL, as rules, search and subscriptions use it, against the twins as they are now.",
   "model.filter": "Filter",
   "model.matches_none_asked": "Write a filter.",
+  "model.matches_one": "1 twin matches.",
   "model.matches_count": "{count} twins match.",
   "boards.title": "Dashboards",
   "boards.new": "A new one",
