@@ -5,6 +5,7 @@
 
 pub mod changes;
 pub mod clock;
+pub mod dashboards;
 pub mod decode;
 pub mod filter;
 pub mod history;

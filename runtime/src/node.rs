@@ -4,6 +4,7 @@
 //! which is then recovered next; `stop` loses nothing. Knows nothing of HTTP or of who may ask what.
 
 mod commands;
+mod dashboards;
 mod flow;
 mod folder;
 pub mod fork;

@@ -4,11 +4,10 @@ use serde_json::{Map, Value as Json, json};
 use warp::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use super::{
+    page,
     problem::Reply,
     routes::{self, App, Operation, ROUTES},
 };
-
-const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// Answers what everybody may see; `None` for everything else.
 pub(super) fn open(app: &App, method: &Method, path: &str, headers: &HeaderMap) -> Option<Reply> {
@@ -20,21 +19,16 @@ pub(super) fn open(app: &App, method: &Method, path: &str, headers: &HeaderMap) 
         "/readyz" => ready(app),
         "/metrics" => text("text/plain; version=0.0.4", metrics(app, headers)),
         "/openapi.json" => routes::json(StatusCode::OK, document().to_string().into_bytes()),
-        "/" => page(include_str!("../page/index.html")),
-        "/docs" => page(include_str!("../page/docs.html")),
+        "/docs" => page::plain(include_str!("../page/docs.html")),
         "/docs.js" => text(
             "text/javascript; charset=utf-8",
             include_str!("../page/docs.js").to_owned(),
-        ),
-        "/live.js" => text(
-            "text/javascript; charset=utf-8",
-            include_str!("../page/live.js").to_owned(),
         ),
         "/page.css" => text(
             "text/css; charset=utf-8",
             include_str!("../page/page.css").to_owned(),
         ),
-        _ => return None,
+        _ => return page::file(path, headers),
     })
 }
 
@@ -60,14 +54,6 @@ fn text(kind: &'static str, body: String) -> Reply {
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
-}
-
-fn page(body: &str) -> Reply {
-    let mut response = text("text/html; charset=utf-8", body.to_owned());
-    response
-        .headers_mut()
-        .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     response
 }
 
@@ -124,8 +110,18 @@ pub(super) fn document() -> Json {
         "info": {"title": "gemba", "version": env!("CARGO_PKG_VERSION"), "description": "Digital twins of factories: machines, locations and jobs.", "license": {"name": "Apache-2.0"}},
         "security": [{"bearer": []}],
         "paths": paths,
-        "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}, "schemas": schemas()},
+        "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}, "schemas": shaped(schemas())},
     })
+}
+
+/// The schemas with the shapes of what is read beside them; `shapes.json` has one a line.
+fn shaped(mut schemas: Json) -> Json {
+    // A test reads every one of them.
+    let shapes: Map<String, Json> = serde_json::from_str(include_str!("shapes.json")).unwrap_or_default();
+    for (name, shape) in shapes {
+        schemas[name] = shape;
+    }
+    schemas
 }
 
 fn query(name: &str, description: &str) -> Json {
@@ -202,6 +198,7 @@ fn body_of(operation: Operation) -> Option<Json> {
         Operation::EpcisCapture => Some(
             json!({"required": true, "content": {"application/ld+json": {"schema": {"$ref": "#/components/schemas/Epcis"}}, "application/json": {"schema": {"$ref": "#/components/schemas/Epcis"}}}}),
         ),
+        Operation::PutDashboard => Some(json_of("DashboardContent")),
         Operation::SetAttributes => Some(
             json!({"required": true, "content": {"application/merge-patch+json": {"schema": {"type": "object"}}}}),
         ),
@@ -226,8 +223,18 @@ fn answer_of(operation: Operation) -> &'static str {
         Operation::Refold => "List",
         Operation::Forecast => "Forecast",
         Operation::Quality => "SensorList",
-        Operation::ListTwins | Operation::Events | Operation::Ingest | Operation::ListRejected => "List",
-        _ => "Object",
+        Operation::ListTwins => "TwinList",
+        Operation::Events => "TwinEventList",
+        Operation::Ingest => "SourceCountsList",
+        Operation::ListRejected => "RejectedList",
+        Operation::RetryRejected => "Retried",
+        Operation::GetPlant => "AppliedPlant",
+        Operation::PlanPlant => "Plan",
+        Operation::PutPlant => "PlantChange",
+        Operation::ListDashboards => "DashboardList",
+        Operation::GetDashboard | Operation::PutDashboard => "Dashboard",
+        Operation::RemoveDashboard => "DashboardRemoved",
+        Operation::WriteHistory | Operation::Flow => "Object",
     }
 }
 
@@ -235,7 +242,7 @@ fn stream() -> Json {
     json!({"get": {
         "operationId": "Stream",
         "summary": "Follow twins: a WebSocket (subprotocol gemba.v1), or Server-Sent Events for Accept: text/event-stream",
-        "description": "A browser passes its token as the subprotocol bearer.<token>. Frames: subscribe, unsubscribe, auth, ping; subscribed, snapshot, live, change, enter, leave, lost, error, pong.",
+        "description": "A browser passes its token as the subprotocol bearer.<token>. Frames: StreamRequest from the client, StreamFrame from the node.",
         "parameters": [query("filter", "Server-Sent Events: CEL over the twin's JSON"), query("fields", "Server-Sent Events: only these paths"), query("mode", "latest or every"), query("max_rate_hz", "Most flushes a second"), query("resume", "The token of a live frame")],
         "responses": {"101": {"description": "Switching to WebSocket"}, "200": {"description": "Server-Sent Events", "content": {"text/event-stream": {}}}},
     }})
@@ -248,7 +255,6 @@ fn schemas() -> Json {
     json!({
         "Object": {"type": "object"},
         "List": {"type": "object", "required": ["items", "cursor"], "properties": {"items": {"type": "array"}, "cursor": {"type": ["string", "null"]}}},
-        "History": {"type": "array", "items": {"type": "object", "required": ["time", "metric"]}},
         "BatchAnswer": {"type": "object", "required": ["accepted", "duplicates", "rejected"], "properties": {
             "accepted": {"type": "integer"}, "duplicates": {"type": "integer"},
             "rejected": {"type": "array", "items": {"type": "object", "properties": {"index": {"type": "integer"}, "code": text, "detail": text}}}}},
@@ -284,10 +290,5 @@ fn schemas() -> Json {
             "epc": text, "reader_id": text, "antenna": {"type": ["integer", "string"]}, "rssi": {"type": "number"},
             "timestamp": {"type": "string", "format": "date-time"}}}}}},
         "Epcis": {"type": "object", "required": ["type"], "properties": {"type": text, "epcisBody": {"type": "object"}, "eventTime": text}},
-        "Twin": {"type": "object", "required": ["twin", "rev", "seq", "attributes", "state", "kpis", "links"], "properties": {
-            "twin": text, "kind": text, "id": text, "rev": {"type": "integer"},
-            "seq": {"type": "object", "properties": {"shard": {"type": "integer"}, "seq": {"type": "integer"}}},
-            "updated_at": {"type": "string", "format": "date-time"}, "attributes": {"type": "object"},
-            "state": {"type": "object"}, "kpis": {"type": "object"}, "links": {"type": "object"}}},
     })
 }

@@ -20,7 +20,7 @@ use warp::{
 };
 
 use super::{
-    docs, flow, fork, ingest, plant,
+    dashboards, docs, flow, fork, ingest, plant,
     problem::{Problem, Reply},
     quality, refold, stream, twins,
 };
@@ -108,6 +108,10 @@ pub(super) enum Operation {
     RfidZebra,
     RfidGeneric,
     EpcisCapture,
+    ListDashboards,
+    GetDashboard,
+    PutDashboard,
+    RemoveDashboard,
 }
 
 /// A row of the table: method, path (`{}` stands for a part), who may, what it does, in a sentence.
@@ -298,6 +302,34 @@ pub(super) static ROUTES: &[Route] = &[
         Operation::EpcisCapture,
         "Capture GS1 EPCIS 2.0 events: a document, one event, or an array",
     ),
+    route(
+        Method::GET,
+        &["v1", "dashboards"],
+        Role::Viewer,
+        Operation::ListDashboards,
+        "The dashboards that people of the tenant saved",
+    ),
+    route(
+        Method::GET,
+        &["v1", "dashboards", "{id}"],
+        Role::Viewer,
+        Operation::GetDashboard,
+        "A saved dashboard",
+    ),
+    route(
+        Method::PUT,
+        &["v1", "dashboards", "{id}"],
+        Role::Viewer,
+        Operation::PutDashboard,
+        "Save a dashboard of one's own",
+    ),
+    route(
+        Method::DELETE,
+        &["v1", "dashboards", "{id}"],
+        Role::Viewer,
+        Operation::RemoveDashboard,
+        "Remove a dashboard of one's own",
+    ),
 ];
 
 /// Everything the node answers by HTTP.
@@ -422,6 +454,10 @@ where
         Operation::RfidZebra => ingest::take(&call, ingest::What::Rfid(RfidFormat::Zebra)).await,
         Operation::RfidGeneric => ingest::take(&call, ingest::What::Rfid(RfidFormat::Generic)).await,
         Operation::EpcisCapture => ingest::take(&call, ingest::What::Epcis).await,
+        Operation::ListDashboards => dashboards::list(&call),
+        Operation::GetDashboard => dashboards::get(&call),
+        Operation::PutDashboard => dashboards::put(&call).await,
+        Operation::RemoveDashboard => dashboards::remove(&call).await,
     }
 }
 

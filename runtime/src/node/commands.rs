@@ -83,7 +83,12 @@ impl Node {
     }
 }
 
-fn refuse_long(what: &str, code: &'static str, text: &str, most: usize) -> Result<(), CommandError> {
+pub(super) fn refuse_long(
+    what: &str,
+    code: &'static str,
+    text: &str,
+    most: usize,
+) -> Result<(), CommandError> {
     if text.len() <= most {
         return Ok(());
     }
