@@ -3,7 +3,10 @@
 //! Promises: reaches the fold only as a `Configured` event, so that a replay sees the same configuration at the same
 //! position. Knows nothing of YAML or of how a sensor is bound.
 
-use crate::calendar::Calendar;
+use std::sync::Arc;
+
+pub use crate::{air::AirProfile, location::LocationConfig};
+use crate::{analysis::Analysis, calendar::Calendar};
 
 /// The part of the plant model that one twin folds by. A new one replaces the old one whole.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -24,6 +27,10 @@ pub struct TwinConfig {
     pub removed: bool,
     /// When the twin means to work, and how it is counted; `None` where the model says nothing of it.
     pub operation: Option<Box<Operation>>,
+    /// What it works out beyond what is measured; `None` where that is nothing.
+    pub analysis: Option<Arc<Analysis>>,
+    /// What only locations have.
+    pub location: Option<Box<LocationConfig>>,
 }
 
 /// When a twin means to work, and how its work is counted.

@@ -42,6 +42,7 @@ pub(crate) fn default_unit(name: &str) -> &'static str {
         "mm" => "mm",
         "db" => "dB",
         "dbm" => "dBm",
+        "index" => "index",
         _ => "",
     }
 }

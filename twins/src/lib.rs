@@ -3,10 +3,16 @@
 //! Invariant: nothing here does I/O, awaits, asks a clock or draws a random number; the same events in the same
 //! order give the same state, bit for bit, on every node and in every later replay.
 
+pub mod analysis;
 pub mod calendar;
+pub mod computed;
 pub mod config;
 pub mod event;
+pub mod expr;
+pub mod forecast;
 pub mod id;
+pub mod quality;
+pub mod refolded;
 pub mod rollup;
 pub mod time;
 pub mod twin;
@@ -32,5 +38,6 @@ mod view;
 
 pub use field::Field;
 pub use line::MachineReport;
+pub use location::LocationFlow;
 pub use machine::view::RunView;
 pub use view::TwinView;

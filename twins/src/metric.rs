@@ -34,6 +34,8 @@ pub(crate) struct Metric {
     /// The newest value that is folded, and its time: what history goes on from.
     pub(crate) sealed: Option<(Value, Timestamp)>,
     pub(crate) kind: MetricKind,
+    /// A computed one whose inputs left it without a value at `at`: the value before does not hold.
+    pub(crate) lapsed: bool,
     /// The open minute of a numeric metric.
     pub(crate) open: Bucket,
     /// Its open five minutes and hour, without what is in the narrower ones. Absent until a minute closed.
@@ -116,7 +118,9 @@ pub(crate) fn number(value: &Value) -> Option<f64> {
 
 impl Metrics {
     pub(crate) fn get(&self, name: &str) -> Option<&Metric> {
-        self.items.iter().find(|metric| *metric.name == *name)
+        self.items
+            .iter()
+            .find(|metric| *metric.name == *name && !metric.lapsed)
     }
 
     fn minute_of(&self, at: Timestamp) -> Timestamp {
@@ -131,6 +135,15 @@ impl Metrics {
             Some(open) if minute > open => self.close(open, minute, rules, rows),
             Some(_) => {}
         }
+    }
+
+    /// A metric has no value any more from `at` on, which is not before the open minute.
+    pub(crate) fn lapse(&mut self, name: &str, at: Timestamp) -> Option<usize> {
+        let known = |metric: &Metric| *metric.name == *name && !metric.lapsed;
+        let index = self.items.iter().position(known)?;
+        let metric = &mut self.items[index];
+        (metric.at, metric.lapsed) = (at, true);
+        Some(index)
     }
 
     /// Whether a time lies in a minute that is closed.
@@ -243,6 +256,7 @@ impl Metric {
             Seen::Text(word) => Word::Text(word.into()),
             Seen::Number(number) => Word::Text(number.to_string().into()),
             Seen::Bool(yes) => Word::Text(yes.to_string().into()),
+            Seen::Lapsed => Word::Text("".into()),
         }
     }
 

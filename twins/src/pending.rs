@@ -28,6 +28,8 @@ pub(crate) enum Seen<'a> {
     Number(f64),
     Text(&'a str),
     Bool(bool),
+    /// A computed metric has no value any more.
+    Lapsed,
 }
 
 impl<'a> Seen<'a> {
@@ -44,7 +46,7 @@ impl<'a> Seen<'a> {
             // Minus zero would not survive its way to disk.
             Self::Number(number) => Some(number + 0.0),
             Self::Bool(yes) => Some(f64::from(u8::from(yes))),
-            Self::Text(_) => None,
+            Self::Text(_) | Self::Lapsed => None,
         }
     }
 
@@ -53,6 +55,8 @@ impl<'a> Seen<'a> {
             Self::Number(number) => Value::Number(number + 0.0),
             Self::Text(text) => Value::Text(text.into()),
             Self::Bool(yes) => Value::Bool(yes),
+            // Whoever takes it takes no value.
+            Self::Lapsed => Value::Bool(false),
         }
     }
 
@@ -66,6 +70,7 @@ impl<'a> Seen<'a> {
             Self::Number(_) => 0,
             Self::Text(_) => 1,
             Self::Bool(_) => 2,
+            Self::Lapsed => 3,
         };
         match (self, other) {
             (Self::Number(one), Self::Number(other)) => one.total_cmp(&other),
@@ -92,6 +97,7 @@ enum Form {
     Number = 0,
     Word = 1,
     Bool = 2,
+    Lapsed = 3,
 }
 
 /// The window of one twin.
@@ -120,6 +126,7 @@ impl Pending {
         match kept.form {
             Form::Number => Seen::Number(f64::from_bits(kept.bits)),
             Form::Bool => Seen::Bool(kept.bits != 0),
+            Form::Lapsed => Seen::Lapsed,
             Form::Word => {
                 let place = usize::try_from(kept.bits).unwrap_or(usize::MAX);
                 Seen::Text(self.words.get(place).map_or("", |word| word))
@@ -165,6 +172,7 @@ impl Pending {
         let (form, bits) = match seen {
             Seen::Number(number) => (Form::Number, (number + 0.0).to_bits()),
             Seen::Bool(yes) => (Form::Bool, u64::from(yes)),
+            Seen::Lapsed => (Form::Lapsed, 0),
             Seen::Text(word) => (Form::Word, self.word(word)),
         };
         let kept = Kept {
@@ -183,6 +191,13 @@ impl Pending {
         }
         self.kept.insert(place, kept);
         true
+    }
+
+    /// Drops what a metric has of one time.
+    pub(crate) fn drop_value(&mut self, metric: usize, at: Timestamp) {
+        let after_ms = at.ms_since(self.base);
+        self.kept
+            .retain(|kept| usize::from(kept.metric) != metric || i64::from(kept.after_ms) != after_ms);
     }
 
     fn is_before(&self, one: &Kept, other: &Kept) -> bool {
@@ -256,7 +271,8 @@ pub(crate) struct PendingWire {
     /// In the order of time.
     #[prost(uint32, repeated, tag = "3")]
     after_ms: Vec<u32>,
-    /// The place of the metric among the twin's, times four, plus the form: 0 a number, 1 a word, 2 yes or no.
+    /// The place of the metric among the twin's, times four, plus the form: 0 a number, 1 a word, 2 yes or no, 3 no
+    /// value any more.
     #[prost(uint32, repeated, tag = "4")]
     metrics: Vec<u32>,
     #[prost(fixed64, repeated, tag = "5")]
@@ -289,7 +305,7 @@ impl Pending {
                     0 => Form::Number,
                     1 => Form::Word,
                     2 => Form::Bool,
-                    _ => return Err(undecodable("a value of an unknown form")),
+                    _ => Form::Lapsed,
                 };
                 Ok(Kept {
                     bits,

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use crate::{
     config::{MetricKind, TwinConfig},
-    event::{Reading, TwinMessage},
+    event::{Reading, TwinMessage, Value},
     id::{Kind, TwinId},
     line::MachineReport,
     machine::{Machine, Plan, Said},
@@ -47,10 +47,18 @@ impl Twin {
     pub(crate) fn take_values(&mut self, at: Timestamp, reading: &Reading, effects: &mut Effects) {
         let is_sealed = self.sealed_at.is_some_and(|sealed_at| at <= sealed_at);
         let (mut late, mut kept) = (Vec::new(), false);
-        for (name, value) in &reading.metrics {
-            let Some(metric) = self.metrics.see(name, value, at, self.config.as_deref()) else {
+        let config = self.config.as_deref();
+        let mut quality = self.quality_of_data.take().unwrap_or_default();
+        let inspection = quality.begin(reading, at, config, &self.metrics);
+        for (place, (name, value)) in reading.metrics.iter().enumerate() {
+            if inspection.refuses(place) || config.is_some_and(|config| config.computes(name)) {
+                self.metrics.refused = self.metrics.refused.saturating_add(1);
                 continue;
-            };
+            }
+            let metric = self.metrics.see(name, value, at, config);
+            let number = metric.and_then(|metric| u16::try_from(metric).ok());
+            quality.taken(&inspection, place, number.unwrap_or(u16::MAX), value, at);
+            let Some(metric) = metric else { continue };
             let seen = Seen::of(value);
             if is_sealed || !self.pending.keep(metric, seen, at) {
                 late.push((metric, seen));
@@ -58,10 +66,36 @@ impl Twin {
                 kept = true;
             }
         }
+        quality.end(&inspection, reading.metrics.len(), at);
+        effects.violations += inspection.violations;
+        self.quality_of_data = Some(quality);
         if !late.is_empty() {
             self.take_late(at, &late, effects);
         } else if !kept && !is_sealed {
             self.pending.keep(NO_METRIC, Seen::Bool(true), at);
+        }
+    }
+
+    /// Takes what was computed as of `at`; `None` where there is no value. It takes the place of what was computed for
+    /// the same time before.
+    pub(crate) fn take_computed(
+        &mut self,
+        name: &str,
+        value: Option<&Value>,
+        at: Timestamp,
+        effects: &mut Effects,
+    ) {
+        let config = self.config.as_deref();
+        let metric = match value {
+            Some(value) => self.metrics.see_again(name, value, at, config),
+            None => self.metrics.lapse(name, at),
+        };
+        let Some(metric) = metric else { return };
+        let seen = value.map_or(Seen::Lapsed, Seen::of);
+        self.pending.drop_value(metric, at);
+        let is_sealed = self.sealed_at.is_some_and(|sealed_at| at <= sealed_at);
+        if is_sealed || !self.pending.keep(metric, seen, at) {
+            self.take_late(at, &[(metric, seen)], effects);
         }
     }
 

@@ -8,12 +8,14 @@ use crate::{
     config::TwinConfig,
     defaults::{declared_kind, is_needed},
     event::{Body, Event, Position, Reading, Scan, TwinMessage},
+    forecast::Forecasts,
     id::{Kind, TwinId},
     job::{Job, Told},
-    location::Location,
+    location::{Location, LocationFlow},
     machine::Machine,
     metric::Metrics,
     pending::Pending,
+    quality::Quality,
     rollup::RollupRow,
     sealing::plan,
     time::Timestamp,
@@ -45,6 +47,8 @@ pub struct Effects {
     pub messages: Vec<(TwinId, TwinMessage)>,
     /// Buckets that closed, and corrections of closed ones; to be merged into what is stored.
     pub rollups: Vec<RollupRow>,
+    /// How often a data contract was broken.
+    pub violations: u32,
 }
 
 /// What a twin is beside what all twins have.
@@ -78,6 +82,8 @@ pub struct Twin {
     pub(crate) attributes: Option<Box<Attributes>>,
     pub(crate) metrics: Metrics,
     pub(crate) nature: Nature,
+    pub(crate) quality_of_data: Option<Box<Quality>>,
+    pub(crate) forecasts: Option<Box<Forecasts>>,
 }
 
 impl Twin {
@@ -104,6 +110,8 @@ impl Twin {
             attributes: None,
             metrics: Metrics::default(),
             nature,
+            quality_of_data: None,
+            forecasts: None,
         }
     }
 
@@ -148,12 +156,20 @@ impl Twin {
             }
             Body::Configured(config) => self.fold_config(config, effects),
             Body::Ticked => self.fold_tick(event.at, effects),
+            Body::Refolded(refolded) => self.take_over(refolded),
             Body::Told(message) => match &mut self.nature {
                 Nature::Location(location) => {
-                    location.hear(message);
+                    location.listen(&self.id, message, &mut effects.messages);
                     Outcome::Applied
                 }
-                _ => Outcome::Ignored,
+                Nature::Job(job) => {
+                    if job.hear(message) {
+                        Outcome::Applied
+                    } else {
+                        Outcome::Ignored
+                    }
+                }
+                Nature::Machine(_) => Outcome::Ignored,
             },
         };
         if outcome != Outcome::Ignored {
@@ -168,6 +184,9 @@ impl Twin {
         let newest = self.data_at.is_none_or(|data_at| at >= data_at);
         let is_late = self.is_late(at);
         self.take_values(at, reading, effects);
+        if let Nature::Location(location) = &mut self.nature {
+            location.air.take(at, reading);
+        }
         if newest {
             self.data_at = Some(at);
             self.stale = false;
@@ -175,6 +194,10 @@ impl Twin {
             self.sense_location(reading);
         }
         self.seal(effects);
+        self.compute(Some(at), effects);
+        if newest {
+            self.observe(at);
+        }
         if is_late { Outcome::Late } else { Outcome::Applied }
     }
 
@@ -203,7 +226,10 @@ impl Twin {
             return Outcome::Ignored;
         };
         let mut told = Told::default();
-        let newest = job.scan(self.id.id(), at, scan, &mut told);
+        if scan.retracts && !job.retract(self.id.id(), at, &scan.location, &mut told) {
+            return Outcome::Ignored;
+        }
+        let newest = !scan.retracts && job.scan(self.id.id(), at, scan, &mut told);
         for (location, message) in told.0 {
             if let Ok(to) = TwinId::new(self.id.tenant().clone(), Kind::Location, &location) {
                 effects.messages.push((to, message));
@@ -239,6 +265,7 @@ impl Twin {
         if let Nature::Machine(machine) = &mut self.nature {
             machine.replan();
         }
+        self.compute(None, effects);
         Outcome::Applied
     }
 
@@ -288,6 +315,18 @@ impl Twin {
     /// Whether a value of this time is too old to go by.
     pub(crate) fn is_old(&self, at: Timestamp, now: Timestamp) -> bool {
         self.stale || now.ms_since(at) > self.stale_after_ms()
+    }
+
+    /// Jobs through a location from the hour of `from` up to `to`; `None` for other twins.
+    #[must_use]
+    pub fn flow(&self, from: Timestamp, to: Timestamp) -> Option<LocationFlow> {
+        let Nature::Location(location) = &self.nature else {
+            return None;
+        };
+        let flow = location.flow.as_deref();
+        Some(flow.map_or_else(LocationFlow::default, |flow| {
+            flow.between(from, to, location.wip())
+        }))
     }
 
     /// The attributes as JSON text of an object.

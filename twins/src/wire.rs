@@ -3,15 +3,21 @@
 //! Promises: numbers of fields are never used again for another; a field that an older release does not know is
 //! skipped. The address stands first, so that a journal can be scanned for one twin without reading the rest.
 
+use std::sync::Arc;
+
 use prost::Message;
 use thiserror::Error;
 
 use crate::{
+    analysis::AnalysisWire,
     config::{Execution, MetricConfig, MetricKind, TwinConfig},
     event::{AttributesSet, Body, Event, Origin, Reading, Scan, SensorType, TwinMessage, Value},
     id::{Kind, TenantId, TwinId},
+    job::wire::{EstimatedWire, FinishedWire, JobFlowWire},
     line::{ReportWire, report_from_wire, report_to_wire},
+    location::{LocationConfig, LocationConfigWire},
     operation::{OperationWire, operation_from_wire, operation_to_wire},
+    refolded::RefoldedWire,
     time::Timestamp,
 };
 
@@ -43,7 +49,10 @@ struct EventWire {
     message_id: String,
     #[prost(message, optional, tag = "8")]
     origin: Option<OriginWire>,
-    #[prost(oneof = "BodyWire", tags = "10, 11, 12, 13, 14, 15, 16, 17, 101")]
+    #[prost(
+        oneof = "BodyWire",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 101, 140, 141, 142, 160"
+    )]
     body: Option<BodyWire>,
 }
 
@@ -67,6 +76,14 @@ enum BodyWire {
     JobDwellCorrected(CorrectionWire),
     #[prost(message, boxed, tag = "101")]
     MachineReported(Box<ReportWire>),
+    #[prost(message, tag = "160")]
+    Refolded(RefoldedWire),
+    #[prost(message, tag = "140")]
+    JobFlow(JobFlowWire),
+    #[prost(message, tag = "141")]
+    JobFinished(FinishedWire),
+    #[prost(message, tag = "142")]
+    Estimated(EstimatedWire),
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -131,6 +148,8 @@ struct ScanWire {
     completes: bool,
     #[prost(string, optional, tag = "7")]
     metadata: Option<String>,
+    #[prost(bool, tag = "140")]
+    retracts: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -159,6 +178,10 @@ pub(crate) struct ConfigWire {
     removed: bool,
     #[prost(message, optional, tag = "101")]
     operation: Option<OperationWire>,
+    #[prost(message, optional, tag = "160")]
+    analysis: Option<AnalysisWire>,
+    #[prost(message, optional, tag = "140")]
+    location: Option<LocationConfigWire>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -310,6 +333,7 @@ fn body_to_wire(body: &Body) -> BodyWire {
             operator_id: text(scan.operator_id.as_deref()),
             completes: scan.completes,
             metadata: text(scan.metadata.as_deref()),
+            retracts: scan.retracts,
         }),
         Body::AttributesSet(set) => BodyWire::AttributesSet(AttributesWire {
             patch: set.patch.to_string(),
@@ -320,6 +344,7 @@ fn body_to_wire(body: &Body) -> BodyWire {
         Body::Told(TwinMessage::MachineReported(report)) => {
             BodyWire::MachineReported(Box::new(report_to_wire(report)))
         }
+        Body::Refolded(refolded) => BodyWire::Refolded(RefoldedWire::of(refolded)),
         Body::Told(TwinMessage::JobEntered {
             job,
             entered_at,
@@ -345,6 +370,13 @@ fn body_to_wire(body: &Body) -> BodyWire {
                 job: job.to_string(),
                 by_ms: *by_ms,
             })
+        }
+        Body::Told(TwinMessage::JobFlow(flow)) => BodyWire::JobFlow(JobFlowWire::of(flow)),
+        Body::Told(message @ TwinMessage::JobFinished { .. }) => {
+            BodyWire::JobFinished(FinishedWire::of(message))
+        }
+        Body::Told(message @ TwinMessage::Estimated { .. }) => {
+            BodyWire::Estimated(EstimatedWire::told(message))
         }
     }
 }
@@ -372,6 +404,7 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
             operator_id: boxed(wire.operator_id),
             completes: wire.completes,
             metadata: boxed(wire.metadata),
+            retracts: wire.retracts,
         }),
         BodyWire::AttributesSet(wire) => Body::AttributesSet(AttributesSet {
             patch: wire.patch.into(),
@@ -379,6 +412,7 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
         }),
         BodyWire::Configured(wire) => Body::Configured(Box::new(config_from_wire(wire)?)),
         BodyWire::Ticked(_) => Body::Ticked,
+        BodyWire::Refolded(wire) => Body::Refolded(Box::new(wire.refolded())),
         BodyWire::JobEntered(wire) => Body::Told(TwinMessage::JobEntered {
             job: wire.job.into(),
             entered_at: Timestamp::from_ms(wire.entered_at_ms),
@@ -396,6 +430,9 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
             job: wire.job.into(),
             by_ms: wire.by_ms,
         }),
+        BodyWire::JobFlow(wire) => Body::Told(TwinMessage::JobFlow(wire.flow())),
+        BodyWire::JobFinished(wire) => Body::Told(wire.message()),
+        BodyWire::Estimated(wire) => Body::Told(wire.message()),
     })
 }
 
@@ -447,6 +484,8 @@ pub(crate) fn config_to_wire(config: &TwinConfig) -> ConfigWire {
             .collect(),
         removed: config.removed,
         operation: config.operation.as_deref().map(operation_to_wire),
+        analysis: config.analysis.as_deref().map(AnalysisWire::of),
+        location: config.location.as_deref().map(LocationConfig::to_wire),
     }
 }
 
@@ -479,5 +518,13 @@ pub(crate) fn config_from_wire(wire: ConfigWire) -> Result<TwinConfig, DecodeErr
         execution_map: wire.execution_map.into_iter().map(word).collect(),
         removed: wire.removed,
         operation: wire.operation.map(operation_from_wire).map(Box::new),
+        analysis: wire
+            .analysis
+            .map(AnalysisWire::analysis)
+            .transpose()?
+            .map(Arc::new),
+        location: wire
+            .location
+            .map(|location| Box::new(LocationConfig::from_wire(&location))),
     })
 }

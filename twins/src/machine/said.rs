@@ -52,7 +52,7 @@ impl Machine {
             Seen::Bool(yes) if is_execution(name) => {
                 said.execution = Some(execution(if yes { "true" } else { "false" }, config));
             }
-            Seen::Bool(_) => {}
+            Seen::Bool(_) | Seen::Lapsed => {}
         }
     }
 

@@ -41,6 +41,7 @@ impl Metrics {
                 at,
                 sealed: None,
                 kind,
+                lapsed: false,
                 open: Bucket::default(),
                 wider: None,
                 states: None,
@@ -50,13 +51,32 @@ impl Metrics {
         let metric = &mut self.items[index];
         let seen = Seen::of(value);
         // Of two values of one time the same one is the newest, whichever came first.
-        if at > metric.at || (at == metric.at && seen.order(Seen::of(&metric.value)).is_gt()) {
+        if at > metric.at
+            || (at == metric.at && metric.lapsed)
+            || (at == metric.at && seen.order(Seen::of(&metric.value)).is_gt())
+        {
             match (&mut metric.value, value) {
                 (Value::Number(place), Value::Number(new)) => *place = *new + 0.0,
                 (place, value) if !seen.is(place) => *place = clip(value),
                 _ => {}
             }
-            metric.at = at;
+            (metric.at, metric.lapsed) = (at, false);
+        }
+        Some(index)
+    }
+
+    /// Sees what was computed again: of one time, the last one is the newest.
+    pub(crate) fn see_again(
+        &mut self,
+        name: &str,
+        value: &Value,
+        at: Timestamp,
+        config: Option<&TwinConfig>,
+    ) -> Option<usize> {
+        let index = self.see(name, value, at, config)?;
+        let metric = &mut self.items[index];
+        if at == metric.at && metric.value != *value {
+            metric.value = clip(value);
         }
         Some(index)
     }
@@ -76,6 +96,15 @@ impl Metrics {
         if !is_usable(metric.kind, seen) {
             // The plant model made a counter of it meanwhile.
             self.refused = self.refused.saturating_add(1);
+            return Taken::default();
+        }
+        if seen == Seen::Lapsed {
+            // It held until now; what comes next begins anew.
+            let minute = self.minute_of(at);
+            if let Some(metric) = self.items.get_mut(index) {
+                metric.hold_until(at, minute, rules);
+                metric.sealed = None;
+            }
             return Taken::default();
         }
         if metric.kind == MetricKind::State {

@@ -5,9 +5,12 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
+mod computed;
 mod damage;
 mod disorder;
+mod forecast;
 mod memory;
+mod quality;
 mod rollups;
 mod states;
 mod streams;
