@@ -3,7 +3,7 @@
 //! Promises: `start` returns before the shards have recovered, and a caller waits only for the shard it asks for,
 //! which is then recovered next; `stop` loses nothing. Knows nothing of HTTP or of who may ask what.
 
-mod flow;
+pub mod flow;
 mod folder;
 mod read;
 
@@ -29,7 +29,6 @@ use tokio::{
 };
 use tracing::error;
 
-pub use self::flow::{Edge, Place, PlantFlow};
 pub use self::folder::{FolderReport, shards_of, verify};
 pub use self::read::{EventsPage, HistoryPoint, ReadError, RejectedItem, Step};
 use crate::{
