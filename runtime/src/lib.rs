@@ -9,6 +9,7 @@ pub mod decode;
 pub mod filter;
 pub mod ingest;
 pub mod keyring;
+pub mod modbus;
 pub mod mqtt;
 pub mod node;
 pub mod plant;
