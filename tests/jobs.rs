@@ -35,8 +35,7 @@ fn post(node: &Node, path: &str, body: &Value) -> Value {
     answer.json()
 }
 
-fn scan(node: &Node, job: &str, location: &str, minutes_ago: u64) {
-    let at = now_ms() - minutes_ago * 60_000;
+fn scan(node: &Node, job: &str, location: &str, at: u64) {
     post(
         node,
         "/v1/scans",
@@ -47,13 +46,15 @@ fn scan(node: &Node, job: &str, location: &str, minutes_ago: u64) {
 #[test]
 fn the_flow_of_jobs_shows_where_they_are_held_up() {
     let (_folder, node) = node();
-    for (job, ago) in [("a", 170), ("b", 150)] {
-        scan(&node, job, "goods-in", ago);
-        scan(&node, job, "mill", ago - 5);
-        scan(&node, job, "wash", ago - 45);
+    let now = now_ms();
+    let ago = |minutes: u64| now - minutes * 60_000;
+    for (job, began) in [("a", 170), ("b", 150)] {
+        scan(&node, job, "goods-in", ago(began));
+        scan(&node, job, "mill", ago(began - 5));
+        scan(&node, job, "wash", ago(began - 45));
         // Back to the mill: rework.
-        scan(&node, job, "mill", ago - 50);
-        scan(&node, job, "shipping", ago - 90);
+        scan(&node, job, "mill", ago(began - 50));
+        scan(&node, job, "shipping", ago(began - 90));
     }
     let flow = wait_until("the locations know of the jobs", || {
         let flow = node.get("/v1/flow");
@@ -73,7 +74,7 @@ fn the_flow_of_jobs_shows_where_they_are_held_up() {
     ] {
         assert!(ways.contains(&way), "{way} is missing in {flow}");
     }
-    let nothing = node.get(&format!("/v1/flow?from={0}&to={0}", now_ms() - 20 * 86_400_000));
+    let nothing = node.get(&format!("/v1/flow?from={0}&to={0}", now - 20 * 86_400_000));
     assert_eq!(nothing["bottleneck"], Value::Null);
     assert!(
         nothing["bottleneck_reason"].is_string() && nothing["kept_from"].is_string(),
@@ -87,8 +88,8 @@ fn the_flow_of_jobs_shows_where_they_are_held_up() {
     assert_eq!(mill["kpis"]["takt_s"], 90.0);
 
     // A job that came to the mill an hour ago and waits.
-    scan(&node, "c", "goods-in", 65);
-    scan(&node, "c", "mill", 60);
+    scan(&node, "c", "goods-in", ago(65));
+    scan(&node, "c", "mill", ago(60));
     let waiting = wait_until("an estimate", || {
         let job = node.get("/v1/twins/job/c");
         job["state"]["estimated_completion"].is_string().then_some(job)

@@ -11,6 +11,7 @@ pub mod filter;
 pub mod history;
 pub mod ingest;
 pub mod keyring;
+pub mod modbus;
 pub mod mqtt;
 pub mod node;
 pub mod plant;

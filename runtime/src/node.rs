@@ -5,7 +5,7 @@
 
 mod commands;
 mod dashboards;
-mod flow;
+pub mod flow;
 mod folder;
 pub mod fork;
 mod health;
@@ -35,7 +35,6 @@ use tokio::{
 };
 use tracing::error;
 
-pub use self::flow::{Edge, Place, PlantFlow};
 pub use self::folder::{FolderReport, shards_of, verify};
 pub(crate) use self::health::Health;
 pub use self::read::{EventsPage, HistoryPoint, ReadError, RejectedItem, Step};

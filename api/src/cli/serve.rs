@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
-use gemba_runtime::{mqtt, node::Node};
+use gemba_runtime::{modbus, mqtt, node::Node};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::{
     runtime::Runtime,
@@ -135,6 +135,16 @@ impl Running {
                 if let Err(problem) = mqtt::run_broker(settings, ingest, told).await {
                     tracing::error!(%problem, "broker connector cannot run");
                 }
+            }));
+        }
+        for settings in config.modbus {
+            let (ingest, told, node) = (node.ingest().clone(), told.clone(), node.clone());
+            brokers.push(tokio::spawn(async move {
+                if let Err(problem) = node.all_recovered().await {
+                    tracing::error!(%problem, "modbus connector does not start");
+                    return;
+                }
+                modbus::run(settings, ingest, told).await;
             }));
         }
         Ok(Self {

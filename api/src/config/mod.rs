@@ -4,6 +4,7 @@
 //! Promises: an unknown key is refused by its name; a value that cannot work is refused before anything starts;
 //! secrets are masked when shown. Two stages: what was written (`written.rs`) and what is valid (here).
 
+mod modbus;
 mod written;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -11,6 +12,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use gemba_runtime::{
     decode::RfidFormat,
     keyring::{KeyEntry, Keyring, Role},
+    modbus::ModbusSettings,
     mqtt::{BrokerDecoder, BrokerSettings, BrokerSubscription, ListenerSettings, TlsFiles},
     node::shards_of,
     settings::NodeSettings,
@@ -62,6 +64,8 @@ pub struct Config {
     pub mqtt: Option<ListenerSettings>,
     /// Brokers to connect to.
     pub brokers: Vec<BrokerSettings>,
+    /// Modbus devices to ask.
+    pub modbus: Vec<ModbusSettings>,
     /// Who may do what.
     pub keyring: Arc<Keyring>,
     /// `error`, `warn`, `info`, `debug`, `trace`, or directives.
@@ -139,6 +143,7 @@ impl Config {
             body_max: positive("http.body_max", written.http.body_max)?,
             mqtt,
             brokers: brokers(&written, &tenant)?,
+            modbus: modbus::devices(&written.modbus, &tenant)?,
             keyring,
             log_level: written.log.level.clone(),
             log_json: match written.log.format.as_str() {
@@ -323,6 +328,38 @@ mod tests {
             ),
         ] {
             let refused = of(toml).err().expect(key);
+            assert!(refused.contains(key), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_modbus_device_is_read_with_its_points() {
+        let device = |points: &str| {
+            format!(
+                "[[modbus]]\nname = \"meter-1\"\nhost = \"10.0.4.17\"\npoll = \"5s\"\npoints = [{points}]\n"
+            )
+        };
+        let good =
+            r#"{ name = "energy_kwh", function = "input", address = 72, type = "f32", scale = 0.001 }"#;
+        let config = of(&device(good)).expect("a configuration");
+        let meter = &config.modbus[0];
+        assert_eq!(
+            (meter.host.as_str(), meter.sensor_id.as_str(), meter.unit),
+            ("10.0.4.17:502", "meter-1", 1)
+        );
+        assert_eq!(
+            (meter.poll, meter.points[0].address),
+            (Duration::from_secs(5), 72)
+        );
+        for (wrong, key) in [
+            (good.replace("input", "coil"), "modbus.points.function"),
+            (good.replace("f32", "float"), "modbus.points.type"),
+            (good.replace("72", "65535"), "modbus.points.address"),
+            (good.replace("0.001", "0.0"), "modbus.points.scale"),
+            (format!("{good}, {good}"), "modbus.points.name"),
+            (String::new(), "modbus.points"),
+        ] {
+            let refused = of(&device(&wrong)).err().expect(key);
             assert!(refused.contains(key), "{refused}");
         }
     }

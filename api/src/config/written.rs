@@ -22,6 +22,8 @@ pub(super) struct Written {
     pub(super) key: Vec<Key>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) broker: Vec<Broker>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) modbus: Vec<super::modbus::Modbus>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! The flow of jobs through the plant, as a dashboard draws it: locations, a Sankey list, the bottleneck.
 
-use gemba_runtime::{clock, node::Place};
+use gemba_runtime::{clock, node::flow::Place};
 use serde_json::{Value as Json, json};
 
 use super::{

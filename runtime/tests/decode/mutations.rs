@@ -233,7 +233,7 @@ fn damaged_reads_of_tags_are_read_or_rejected() {
 
 #[test]
 fn damaged_epcis_events_are_read_or_rejected() {
-    let read = survive(9, EPCIS, |message| {
+    let read = survive_so_many(MESSAGES / 4, 9, EPCIS, |message| {
         let events = match split_epcis(message) {
             Ok(events) => events,
             Err(rejection) => {

@@ -35,7 +35,7 @@ fn an_event_of_an_impinj_reader_is_a_read() {
         -70.0,
         "2026-01-15T10:00:00.123Z"
     ]);
-    assert_eq!(reads(RfidFormat::Impinj, IMPINJ), [wanted.clone()]);
+    assert_eq!(reads(RfidFormat::Impinj, IMPINJ), std::slice::from_ref(&wanted));
     // A preset may leave the hexadecimal out: then the same tag comes as base64 alone.
     let without = IMPINJ.replace("\"epcHex\"", "\"unused\"");
     assert_eq!(reads(RfidFormat::Impinj, &without), [wanted]);

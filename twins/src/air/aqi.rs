@@ -113,8 +113,6 @@ pub(crate) fn nowcast(hours: &[Option<f64>; HOURS]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
-
     use serde_json::Value as Json;
 
     use super::*;
