@@ -199,7 +199,7 @@ impl Twin {
                 continue;
             }
             let taken = self.metrics.take(name, value, at, &rules, &mut corrections);
-            quality.taken(&inspection, place, taken.metric, value, at);
+            quality.taken(&inspection, place, taken.metric, value, at, &self.metrics);
             let Some(machine) = &mut machine else { continue };
             match value {
                 Value::Number(_) if &**name == "power_kw" && self.metrics.get("energy_kwh").is_none() => {
