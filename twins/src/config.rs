@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::analysis::Analysis;
+pub use crate::{air::AirProfile, location::LocationConfig};
 
 /// The part of the plant model that one twin folds by. A new one replaces the old one whole.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -26,6 +27,8 @@ pub struct TwinConfig {
     pub removed: bool,
     /// What it works out beyond what is measured; `None` where that is nothing.
     pub analysis: Option<Arc<Analysis>>,
+    /// What only locations have.
+    pub location: Option<Box<LocationConfig>>,
 }
 
 /// What the model says of one metric.

@@ -157,9 +157,9 @@ impl Twin {
                 }
             }
             Nature::Location(location) => match name {
-                "air_quality" => self.air(now).map(|air| Field::Text(air.category.into())),
-                "air_quality_reason" => self.air(now).map(|air| Field::Text(air.reason.into())),
-                "jobs" => Some(Field::Composite),
+                "air_quality" => self.air_category(now).map(|air| Field::Text(air.word.into())),
+                "air_quality_reason" => self.air_category(now).map(|air| Field::Text(air.why.into())),
+                "air" | "jobs" => Some(Field::Composite),
                 "jobs_unlisted" => (location.unlisted > 0).then_some(Field::Number(location.unlisted as f64)),
                 "operators" => (!location.operators.is_empty()).then_some(Field::Composite),
                 _ => None,
@@ -174,7 +174,11 @@ impl Twin {
                 "operator_id" => text(&job.operator_id),
                 "started_at" => time(job.started_at),
                 "completed_at" => time(job.completed_at),
-                "flow_path" | "dwell" => Some(Field::Composite),
+                "flow_path" | "dwell" | "path" => Some(Field::Composite),
+                // Made as JSON: they depend on the time it is, or may be null.
+                "bottleneck" | "estimated_completion" | "estimated_completion_reason" | "late_by_s" => {
+                    Some(Field::Composite)
+                }
                 _ => None,
             },
         }

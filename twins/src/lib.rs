@@ -32,4 +32,5 @@ mod snapshot;
 mod view;
 
 pub use field::Field;
+pub use location::LocationFlow;
 pub use view::TwinView;

@@ -73,7 +73,11 @@ fn config_bytes(config: &TwinConfig) -> usize {
         .iter()
         .map(|(word, _)| 24 + block(word.len()));
     let analysis = config.analysis.as_deref().map_or(0, Analysis::heap_bytes);
-    block(size_of::<TwinConfig>()) + metrics.sum::<usize>() + words.sum::<usize>() + analysis
+    let location = config.location.as_deref();
+    let location = location.map_or(0, |location| {
+        block(size_of_val(location)) + block(location.air_profiles.len())
+    });
+    block(size_of::<TwinConfig>()) + location + metrics.sum::<usize>() + words.sum::<usize>() + analysis
 }
 
 fn nature_bytes(nature: &Nature) -> usize {
@@ -83,7 +87,11 @@ fn nature_bytes(nature: &Nature) -> usize {
         Nature::Machine(machine) => block(size_of_val(&**machine)),
         Nature::Location(location) => {
             let names = location.jobs.keys().chain(location.operators.keys());
-            block(size_of_val(&**location)) + names.map(|name| entry(name)).sum::<usize>()
+            let flow = location.flow.as_deref();
+            block(size_of_val(&**location))
+                + names.map(|name| entry(name)).sum::<usize>()
+                + location.air.heap_bytes()
+                + flow.map_or(0, |flow| block(size_of_val(flow)) + flow.heap_bytes())
         }
         Nature::Job(job) => {
             let visits = job.visits.iter().map(|visit| 32 + block(visit.location.len()));
@@ -91,7 +99,12 @@ fn nature_bytes(nature: &Nature) -> usize {
             let texts = [&job.product_id, &job.product_variant, &job.operator_id]
                 .into_iter()
                 .flatten();
+            let estimate = job.estimate.as_deref();
             block(size_of_val(&**job))
+                + estimate.map_or(0, |estimate| {
+                    block(size_of_val(estimate)) + block(estimate.location.len())
+                })
+                + job.exit.as_ref().map_or(0, |(exit, _)| block(exit.len()))
                 + visits.chain(older).sum::<usize>()
                 + texts.map(|text| block(text.len())).sum::<usize>()
         }

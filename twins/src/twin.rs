@@ -11,7 +11,7 @@ use crate::{
     forecast::Forecasts,
     id::{Kind, TwinId},
     job::{Job, Told},
-    location::Location,
+    location::{Location, LocationFlow},
     machine::Machine,
     metric::{Metrics, Rules, execution, is_execution},
     quality::Quality,
@@ -152,10 +152,17 @@ impl Twin {
             Body::Refolded(refolded) => self.take_over(refolded),
             Body::Told(message) => match &mut self.nature {
                 Nature::Location(location) => {
-                    location.hear(message);
+                    location.listen(&self.id, message, &mut effects.messages);
                     Outcome::Applied
                 }
-                _ => Outcome::Ignored,
+                Nature::Job(job) => {
+                    if job.hear(message) {
+                        Outcome::Applied
+                    } else {
+                        Outcome::Ignored
+                    }
+                }
+                Nature::Machine(_) => Outcome::Ignored,
             },
         };
         if outcome != Outcome::Ignored {
@@ -221,6 +228,9 @@ impl Twin {
         if let (Some(machine), Some(said)) = (machine, said) {
             machine.say(said, at, self.steady_since);
         }
+        if let Nature::Location(location) = &mut self.nature {
+            location.air.take(at, reading);
+        }
         if newest {
             self.data_at = Some(at);
             self.stale = false;
@@ -263,7 +273,10 @@ impl Twin {
             return Outcome::Ignored;
         };
         let mut told = Told::default();
-        let newest = job.scan(self.id.id(), at, scan, &mut told);
+        if scan.retracts && !job.retract(self.id.id(), at, &scan.location, &mut told) {
+            return Outcome::Ignored;
+        }
+        let newest = !scan.retracts && job.scan(self.id.id(), at, scan, &mut told);
         for (location, message) in told.0 {
             if let Ok(to) = TwinId::new(self.id.tenant().clone(), Kind::Location, &location) {
                 effects.messages.push((to, message));
@@ -348,6 +361,18 @@ impl Twin {
     #[must_use]
     pub fn open_rollups(&self, level: Level) -> Vec<RollupRow> {
         self.metrics.open_row(level).into_iter().collect()
+    }
+
+    /// Jobs through a location from the hour of `from` up to `to`; `None` for other twins.
+    #[must_use]
+    pub fn flow(&self, from: Timestamp, to: Timestamp) -> Option<LocationFlow> {
+        let Nature::Location(location) = &self.nature else {
+            return None;
+        };
+        let flow = location.flow.as_deref();
+        Some(flow.map_or_else(LocationFlow::default, |flow| {
+            flow.between(from, to, location.wip())
+        }))
     }
 
     /// The attributes as JSON text of an object.

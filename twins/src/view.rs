@@ -9,13 +9,13 @@ use serde::{
 };
 
 use crate::{
-    air,
+    air::AirView,
     attributes::Attributes,
     config::Execution,
     defaults::declared_unit,
     event::Value,
     forecast::Anomalies,
-    job::Dwell,
+    job::{self, Dwell},
     kpis,
     time::Timestamp,
     twin::{Nature, Twin},
@@ -72,18 +72,6 @@ impl Twin {
                 since
             }
         })
-    }
-
-    pub(crate) fn air(&self, now: Timestamp) -> Option<air::Air> {
-        let fresh = |name| {
-            let metric = self
-                .metrics
-                .get(name)
-                .filter(|metric| !self.is_old(metric.at, now))?;
-            crate::metric::number(&metric.value)
-        };
-        matches!(self.nature, Nature::Location(_))
-            .then(|| air::category(fresh("pm25_ugm3"), fresh("co2_ppm")))
     }
 }
 
@@ -172,10 +160,12 @@ impl<'a> Of<'a> {
                 }
             }
             Nature::Location(location) => {
-                if let Some(air) = twin.air(view.now) {
-                    map.serialize_entry("air_quality", air.category)?;
-                    map.serialize_entry("air_quality_reason", air.reason)?;
+                if let Some(air) = twin.air_category(view.now) {
+                    map.serialize_entry("air_quality", air.word)?;
+                    map.serialize_entry("air_quality_reason", air.why)?;
                 }
+                let now = view.now;
+                map.serialize_entry("air", &AirView { twin, location, now })?;
                 map.serialize_entry("jobs", &self.of(Part::Jobs))?;
                 if location.unlisted > 0 {
                     map.serialize_entry("jobs_unlisted", &location.unlisted)?;
@@ -210,6 +200,7 @@ impl<'a> Of<'a> {
                 }
                 map.serialize_entry("flow_path", &self.of(Part::Path))?;
                 map.serialize_entry("dwell", &self.of(Part::Dwell(&job.dwell_by_location())))?;
+                job::view::entries(job, view.now, map)?;
             }
         }
         map.serialize_entry("metrics", &self.of(Part::Metrics))?;

@@ -13,6 +13,8 @@ use crate::{
     config::{Execution, MetricConfig, MetricKind, TwinConfig},
     event::{AttributesSet, Body, Event, Origin, Reading, Scan, SensorType, TwinMessage, Value},
     id::{Kind, TenantId, TwinId},
+    job::wire::{EstimatedWire, FinishedWire, JobFlowWire},
+    location::{LocationConfig, LocationConfigWire},
     refolded::RefoldedWire,
     time::Timestamp,
 };
@@ -45,7 +47,10 @@ struct EventWire {
     message_id: String,
     #[prost(message, optional, tag = "8")]
     origin: Option<OriginWire>,
-    #[prost(oneof = "BodyWire", tags = "10, 11, 12, 13, 14, 15, 16, 17, 160")]
+    #[prost(
+        oneof = "BodyWire",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 140, 141, 142, 160"
+    )]
     body: Option<BodyWire>,
 }
 
@@ -69,6 +74,12 @@ enum BodyWire {
     JobDwellCorrected(CorrectionWire),
     #[prost(message, tag = "160")]
     Refolded(RefoldedWire),
+    #[prost(message, tag = "140")]
+    JobFlow(JobFlowWire),
+    #[prost(message, tag = "141")]
+    JobFinished(FinishedWire),
+    #[prost(message, tag = "142")]
+    Estimated(EstimatedWire),
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -133,6 +144,8 @@ struct ScanWire {
     completes: bool,
     #[prost(string, optional, tag = "7")]
     metadata: Option<String>,
+    #[prost(bool, tag = "140")]
+    retracts: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -161,6 +174,8 @@ pub(crate) struct ConfigWire {
     removed: bool,
     #[prost(message, optional, tag = "160")]
     analysis: Option<AnalysisWire>,
+    #[prost(message, optional, tag = "140")]
+    location: Option<LocationConfigWire>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -312,6 +327,7 @@ fn body_to_wire(body: &Body) -> BodyWire {
             operator_id: text(scan.operator_id.as_deref()),
             completes: scan.completes,
             metadata: text(scan.metadata.as_deref()),
+            retracts: scan.retracts,
         }),
         Body::AttributesSet(set) => BodyWire::AttributesSet(AttributesWire {
             patch: set.patch.to_string(),
@@ -346,6 +362,13 @@ fn body_to_wire(body: &Body) -> BodyWire {
                 by_ms: *by_ms,
             })
         }
+        Body::Told(TwinMessage::JobFlow(flow)) => BodyWire::JobFlow(JobFlowWire::of(flow)),
+        Body::Told(message @ TwinMessage::JobFinished { .. }) => {
+            BodyWire::JobFinished(FinishedWire::of(message))
+        }
+        Body::Told(message @ TwinMessage::Estimated { .. }) => {
+            BodyWire::Estimated(EstimatedWire::told(message))
+        }
     }
 }
 
@@ -372,6 +395,7 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
             operator_id: boxed(wire.operator_id),
             completes: wire.completes,
             metadata: boxed(wire.metadata),
+            retracts: wire.retracts,
         }),
         BodyWire::AttributesSet(wire) => Body::AttributesSet(AttributesSet {
             patch: wire.patch.into(),
@@ -394,6 +418,9 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
             job: wire.job.into(),
             by_ms: wire.by_ms,
         }),
+        BodyWire::JobFlow(wire) => Body::Told(TwinMessage::JobFlow(wire.flow())),
+        BodyWire::JobFinished(wire) => Body::Told(wire.message()),
+        BodyWire::Estimated(wire) => Body::Told(wire.message()),
     })
 }
 
@@ -445,6 +472,7 @@ pub(crate) fn config_to_wire(config: &TwinConfig) -> ConfigWire {
             .collect(),
         removed: config.removed,
         analysis: config.analysis.as_deref().map(AnalysisWire::of),
+        location: config.location.as_deref().map(LocationConfig::to_wire),
     }
 }
 
@@ -481,5 +509,8 @@ pub(crate) fn config_from_wire(wire: ConfigWire) -> Result<TwinConfig, DecodeErr
             .map(AnalysisWire::analysis)
             .transpose()?
             .map(Arc::new),
+        location: wire
+            .location
+            .map(|location| Box::new(LocationConfig::from_wire(&location))),
     })
 }

@@ -5,12 +5,14 @@
 
 mod client;
 mod demo;
+mod export;
 mod get;
 mod keys;
 mod plant;
 mod refold;
 mod serve;
 mod simulate;
+mod snowflake;
 mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -56,6 +58,13 @@ enum Command {
         after_help = "Example: gemba simulate --mqtt mqtt://127.0.0.1:1883 --machines 10 --seed 7 --duration 60"
     )]
     Simulate(simulate::SimulateArgs),
+    /// A range of the history as CSV or NDJSON
+    #[command(
+        after_help = "Example: gemba export --kind readings --twin machine/cnc-07 --from 2026-11-23T06:00:00Z --out cnc-07.csv"
+    )]
+    Export(export::ExportArgs),
+    /// The warehouse's side of the history
+    Snowflake(snowflake::SnowflakeArgs),
     /// Checks every record of a data folder that no node uses
     #[command(after_help = "Example: gemba verify --data-dir gemba-data")]
     Verify(verify::VerifyArgs),
@@ -134,6 +143,8 @@ pub fn run() -> ExitCode {
         Command::Plan(args) => plant::plan(&args),
         Command::Refold(args) => refold::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Snowflake(args) => snowflake::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Config(args) => show_config(&args),
         Command::Bench(args) => crate::bench::run(&args),

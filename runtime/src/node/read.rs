@@ -20,6 +20,8 @@ use thiserror::Error;
 
 use super::{CommandError, Inner, Node, StoreError};
 use crate::{
+    decode::RfidFormat,
+    history::{FiledRow, FiledRows, address},
     ingest::{Message, Outcome},
     shard::{CommandKind, RejectedRecord, Way, record, rejected_page},
 };
@@ -200,6 +202,18 @@ impl Node {
                 topic: &item.topic,
                 payload: &item.payload,
             },
+            Way::Impinj | Way::Zebra | Way::Rfid => Message::Rfid {
+                format: match way {
+                    Way::Impinj => RfidFormat::Impinj,
+                    Way::Zebra => RfidFormat::Zebra,
+                    _ => RfidFormat::Generic,
+                },
+                reader: named,
+                payload: &item.payload,
+            },
+            Way::Epcis => Message::Epcis {
+                payload: &item.payload,
+            },
             Way::None => {
                 return Err(CommandError::Invalid(crate::decode::Rejection {
                     code: "rejected.not_retryable",
@@ -318,6 +332,7 @@ impl Inner {
         wanted: &dyn Fn(&str) -> bool,
     ) -> Result<Vec<HistoryPoint>, ReadError> {
         let mut points = Vec::new();
+        self.filed_history(id, from, to, wanted, &mut points)?;
         self.each_event(id, 0, |_, event| {
             if let Body::Reading(reading) = event.body
                 && (from..to).contains(&event.at)
@@ -342,8 +357,38 @@ impl Inner {
             }
             true
         })?;
-        points.sort_by_key(|point| point.time);
+        // Stable, so readings of the same moment stay in the order of the journal.
+        points.sort_by(|a, b| (a.time, &a.metric).cmp(&(b.time, &b.metric)));
         Ok(points)
+    }
+
+    /// Readings of before the journal begins, from the history's files.
+    fn filed_history(
+        &self,
+        id: &TwinId,
+        from: Timestamp,
+        to: Timestamp,
+        wanted: &dyn Fn(&str) -> bool,
+        points: &mut Vec<HistoryPoint>,
+    ) -> Result<(), ReadError> {
+        let shard = self.router.shard_of(id);
+        let oldest = self.journal.first_seq(ShardId::new(shard)).get();
+        let Some(root) = self.settings.history.folder.as_deref().filter(|_| oldest > 1) else {
+            return Ok(());
+        };
+        let rows = FiledRows {
+            root,
+            tenant: id.tenant(),
+            kind: "readings",
+            twin: Some(&address(id)),
+            from,
+            to,
+        };
+        let read = rows.each(&mut |row| {
+            points.extend(filed_point(&row, oldest, wanted));
+            true
+        });
+        read.map_err(|error| ReadError::Damaged(error.to_string()))
     }
 
     fn bucket_history(
@@ -354,6 +399,31 @@ impl Inner {
         level: Level,
         wanted: &dyn Fn(&str) -> bool,
     ) -> Result<Vec<HistoryPoint>, ReadError> {
+        let rows = self.bucket_rows(id, from, to, level)?;
+        let points = rows.into_iter().flat_map(|row| {
+            let (time, corrected) = (row.start, row.corrected);
+            let metrics = row.metrics.into_iter().filter(|(name, _)| wanted(name));
+            metrics
+                .map(move |(metric, stats)| HistoryPoint {
+                    time,
+                    metric,
+                    corrected,
+                    stats,
+                    text: None,
+                })
+                .collect::<Vec<_>>()
+        });
+        Ok(points.collect())
+    }
+
+    /// A twin's buckets that begin within `from..to`, closed and open, in order of time.
+    pub(super) fn bucket_rows(
+        &self,
+        id: &TwinId,
+        from: Timestamp,
+        to: Timestamp,
+        level: Level,
+    ) -> Result<Vec<RollupRow>, ReadError> {
         let shard = self.router.shard_of(id);
         let table = &self.twins.tables[usize::from(shard)];
         let from = from.floor_to(level.step_ms());
@@ -388,20 +458,7 @@ impl Inner {
                 _ => merged.push(row),
             }
         }
-        let points = merged.into_iter().flat_map(|row| {
-            let (time, corrected) = (row.start, row.corrected);
-            let metrics = row.metrics.into_iter().filter(|(name, _)| wanted(name));
-            metrics
-                .map(move |(metric, stats)| HistoryPoint {
-                    time,
-                    metric,
-                    corrected,
-                    stats,
-                    text: None,
-                })
-                .collect::<Vec<_>>()
-        });
-        Ok(points.collect())
+        Ok(merged)
     }
 
     fn way_of(&self, tenant: &TenantId, shard: u16, seq: u64) -> Result<Way, ReadError> {
@@ -409,6 +466,29 @@ impl Inner {
         let page = rejected_page(&self.store, table, tenant, seq.saturating_sub(1), 1)?;
         Ok(page.first().map_or(Way::None, |(_, item)| item.way))
     }
+}
+
+/// A row of the files as a point, where it is wanted and from before the journal's oldest seq.
+fn filed_point(row: &FiledRow, oldest: u64, wanted: &dyn Fn(&str) -> bool) -> Option<HistoryPoint> {
+    let of = |name: &str| {
+        row.iter()
+            .find(|(column, _)| *column == name)
+            .map(|(_, value)| value)
+    };
+    let metric = of("metric")?.as_str().filter(|metric| wanted(metric))?;
+    if of("seq")?.as_u64()? >= oldest {
+        return None;
+    }
+    let time = of("time")?.as_str()?.parse::<Timestamp>().ok()?;
+    let flag = of("flag")?.as_bool().map(|yes| f64::from(u8::from(yes)));
+    let number = of("value")?.as_f64().or(flag);
+    Some(HistoryPoint {
+        time,
+        metric: metric.into(),
+        corrected: false,
+        stats: number.map_or_else(Stats::default, |number| Stats::of(time, number)),
+        text: of("text")?.as_str().map(Box::from),
+    })
 }
 
 /// Runs work that reads disks where blocking is allowed.

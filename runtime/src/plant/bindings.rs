@@ -20,7 +20,7 @@ use gemba_twins::{
     id::{Kind, TenantId, TwinId},
 };
 
-use super::{PlantModel, UnknownSensors, configs::declared, contract::Rejecting};
+use super::{PlantModel, UnknownSensors, configs::declared, contract::Rejecting, readers::Readers};
 use crate::decode::{DecodedReading, DecodedScan, Rejection, first_duplicate, quoted};
 
 /// Ends of names that only quantities have. Single letters are left out: `recipe_c` may well be a word.
@@ -52,10 +52,11 @@ const UNIT_ENDINGS: [&str; 20] = [
 pub struct Bindings {
     sensors: HashMap<Box<str>, Binding>,
     machines: HashSet<Box<str>>,
-    locations: HashSet<Box<str>>,
-    exits: HashSet<Box<str>>,
-    unknown: UnknownSensors,
     rejecting: Rejecting,
+    pub(super) locations: HashSet<Box<str>>,
+    pub(super) exits: HashSet<Box<str>>,
+    pub(super) unknown: UnknownSensors,
+    pub(super) readers: Readers,
 }
 
 #[derive(Debug, Clone)]
@@ -141,6 +142,7 @@ impl Bindings {
             machines: model.machines.iter().map(|machine| machine.id.clone()).collect(),
             unknown: model.unknown_sensors,
             rejecting: Rejecting::of(model),
+            readers: Readers::of(&model.readers, &model.epcs),
         }
     }
 
@@ -203,6 +205,7 @@ impl Bindings {
             product_variant: scan.product_variant,
             operator_id: scan.operator_id,
             metadata: scan.metadata,
+            retracts: false,
         };
         Ok((twin, scan))
     }

@@ -13,6 +13,7 @@ use super::{
     PlantModel, analysis,
     configs::{LEVELS_MAX, all, declared},
     model::{METRIC_KINDS, word},
+    readers,
     written::Problems,
 };
 use crate::decode::METRICS_MAX;
@@ -78,6 +79,7 @@ pub(super) fn check(model: &PlantModel, problems: &mut Problems) {
             format!("{known} {id} is not in the model{hint}"),
         );
     }
+    readers::check(&model.readers, is_place, || places().collect(), problems);
     if problems.none() {
         declarations(model, problems);
         let configs = all(model);

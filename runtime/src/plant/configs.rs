@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::{
     Location, LocationType, Machine, PlantModel, analysis,
     model::{LOCATION_TYPES, word},
+    place,
 };
 
 /// Most locations around a location.
@@ -86,6 +87,7 @@ pub(super) fn all(model: &PlantModel) -> Vec<(Kind, Box<str>, TwinConfig)> {
             attributes: text(location_attributes(location, &around)),
             metrics: metrics.take(Kind::Location, &location.id),
             stale_after_ms: location.stale_after.map(|span| span.ms()),
+            location: place::config(location),
             ..TwinConfig::default()
         };
         configs.push((Kind::Location, location.id.clone(), config));

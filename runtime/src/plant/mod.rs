@@ -6,7 +6,7 @@
 //! unknown_sensors: register           # or keep_aside: readings of sensors and scans at places not named here wait
 //! locations:
 //!   - {id: line-1, type: line}        # type: site, area, line or cell; without a parent it stands in the site
-//!   - {id: cell-2, type: cell, parent: line-1, stale_after: 5m}
+//!   - {id: cell-2, type: cell, parent: line-1, stale_after: 5m, air_profiles: [uba_co2, who_2021], demand: 320/8h}
 //!   - {id: shipping, type: area, exit: true}        # a job scanned here is done
 //! machines:
 //!   - id: cnc-07
@@ -34,7 +34,10 @@
 //! forecast:                           # machines and locations take a list of their own: forecast: [power_kw]
 //!   - {metric: utilization, deviation: 0.2, for: kind == "machine"}
 //! ```
-//! Every list may be left out. `locations` take `metrics` and `attributes` as machines do. A metric's `kind` is
+//! `readers` and `epcs` are drawn in `readers.rs`.
+//! Every list may be left out. `air_profiles` are uba_co2, uba_tvoc, reset_air_ci, well_v2 and who_2021; `demand` is
+//! jobs in the time available for them, from which the takt follows.
+//! `locations` take `metrics` and `attributes` as machines do. A metric's `kind` is
 //! `gauge`, `counter` or `state`; left out, it follows from the name. Durations are a number and `us`, `ms`, `s`, `m`,
 //! `h` or `d`. The site is a location twin of its own. A twin learns where it stands as attributes: `location` and
 //! `parent`, and `cell`, `line`, `area` and `site` of those around it.
@@ -53,9 +56,12 @@ mod contract;
 mod fields;
 mod forecast;
 mod model;
+mod place;
 mod plan;
 mod read;
+mod readers;
 mod span;
+mod tags;
 mod written;
 
 pub use bindings::Bindings;
@@ -66,6 +72,10 @@ pub use forecast::Forecast;
 pub use model::{
     Feeds, Location, LocationType, Machine, Metric, MetricMapping, PlantModel, Sensor, Site, UnknownSensors,
 };
+pub use place::{Demand, InvalidDemand};
 pub use plan::{Plan, PlanItem, plan};
+pub(crate) use readers::Smoothing;
+pub use readers::{EpcRule, Reader};
 pub use span::Span;
+pub(crate) use tags::BoundRead;
 pub use written::{PLANT_TEXT_MAX, PlantError, Problem};

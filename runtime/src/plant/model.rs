@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use gemba_twins::{
-    config::{Execution, MetricKind},
+    config::{AirProfile, Execution, MetricKind},
     event::SensorType,
     id::Kind,
 };
@@ -14,8 +14,9 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 
 use super::{
-    Computed, DataContract, Forecast, Span,
+    Computed, DataContract, Demand, EpcRule, Forecast, Reader, Span,
     check::check,
+    place::as_profiles,
     read::read,
     written::{PlantError, Problems, Tree},
 };
@@ -78,6 +79,10 @@ pub struct PlantModel {
     /// What is forecast of all twins of a class.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) forecast: Vec<Forecast>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) readers: Vec<Reader>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) epcs: Vec<EpcRule>,
 }
 
 impl Default for PlantModel {
@@ -92,6 +97,8 @@ impl Default for PlantModel {
             sensors: Vec::new(),
             computed: Vec::new(),
             forecast: Vec::new(),
+            readers: Vec::new(),
+            epcs: Vec::new(),
         }
     }
 }
@@ -165,6 +172,18 @@ impl PlantModel {
     pub fn sensors(&self) -> &[Sensor] {
         &self.sensors
     }
+
+    /// The RFID and barcode readers.
+    #[must_use]
+    pub fn readers(&self) -> &[Reader] {
+        &self.readers
+    }
+
+    /// Which job a tag is.
+    #[must_use]
+    pub fn epcs(&self) -> &[EpcRule] {
+        &self.epcs
+    }
 }
 
 /// Keys as people write them: `id` and `version` before the rest.
@@ -186,6 +205,8 @@ impl Serialize for Ordered<'_> {
                         "sensors",
                         "computed",
                         "forecast",
+                        "readers",
+                        "epcs",
                     ];
                     first
                         .iter()
@@ -269,6 +290,12 @@ pub struct Location {
     /// Without data for so long, the twin is stale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_after: Option<Span>,
+    /// Named thresholds that its air is judged by.
+    #[serde(serialize_with = "as_profiles", skip_serializing_if = "Vec::is_empty")]
+    pub air_profiles: Vec<AirProfile>,
+    /// Jobs that have to leave here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub demand: Option<Demand>,
     /// What is said of its metrics.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<Metric>,

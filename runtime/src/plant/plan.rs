@@ -158,9 +158,16 @@ fn parts(model: &PlantModel) -> Parts {
         .iter()
         .map(|sensor| ("sensor", serde_json::to_value(sensor)));
     let (mut order, mut by_name) = (Vec::new(), BTreeMap::new());
-    for (kind, value) in site.chain(locations).chain(machines).chain(sensors) {
+    let readers = model
+        .readers
+        .iter()
+        .map(|reader| ("reader", serde_json::to_value(reader)));
+    let epcs = model.epcs.iter().map(|rule| ("epcs", serde_json::to_value(rule)));
+    let all = site.chain(locations).chain(machines).chain(sensors);
+    for (kind, value) in all.chain(readers).chain(epcs) {
         if let Ok(Value::Object(mut fields)) = value {
-            let id = fields.remove("id").unwrap_or_default();
+            let name = if kind == "epcs" { "match" } else { "id" };
+            let id = fields.remove(name).unwrap_or_default();
             let name = format!("{kind}/{}", id.as_str().unwrap_or_default());
             order.push(name.clone());
             by_name.insert(name, fields);

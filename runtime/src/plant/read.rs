@@ -18,6 +18,7 @@ use super::{
     fields::{Fields, WORDS_MAX, shortened},
     forecast::{forecast, forecast_of_class},
     model::{EXECUTIONS, LOCATION_TYPES, METRIC_KINDS, UNKNOWN_SENSORS},
+    readers,
     written::{Problems, Tree},
 };
 use crate::decode::{METRIC_NAME_MAX, METRICS_MAX, SENSOR_TYPES};
@@ -41,6 +42,8 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
         "sensors",
         "computed",
         "forecast",
+        "readers",
+        "epcs",
     ];
     let Some(mut plant) = Fields::of(tree, String::new(), &known, problems) else {
         return model;
@@ -62,6 +65,8 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
     model.sensors = plant.list("sensors", sensor);
     model.computed = plant.list("computed", computed_of_class);
     model.forecast = plant.list("forecast", forecast_of_class);
+    model.readers = plant.list("readers", readers::reader);
+    model.epcs = plant.list("epcs", readers::rule);
     model
 }
 
@@ -97,6 +102,8 @@ fn location(tree: &Tree, path: String, problems: &mut Problems) -> Option<Locati
         "parent",
         "exit",
         "stale_after",
+        "air_profiles",
+        "demand",
         "metrics",
         "computed",
         "forecast",
@@ -112,6 +119,8 @@ fn location(tree: &Tree, path: String, problems: &mut Problems) -> Option<Locati
         parent: location.optional_id("parent"),
         exit: location.truth("exit"),
         stale_after: location.span("stale_after"),
+        air_profiles: location.air_profiles(),
+        demand: location.demand(),
         metrics: location.metrics(),
         computed: location.list("computed", computed),
         forecast: location.list("forecast", forecast),

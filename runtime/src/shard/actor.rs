@@ -33,6 +33,7 @@ use super::{
 use crate::{
     accounts::End,
     clock,
+    dashboards::PutDashboard,
     ingest::{Payload, Submission, SubmitError, TicketState},
     node::{CommandError, Health},
     store::StoreError,
@@ -94,6 +95,8 @@ pub(crate) enum CommandKind {
         text: Box<str>,
         by: Box<str>,
     },
+    /// A dashboard is saved or removed.
+    PutDashboard(Box<PutDashboard>),
 }
 
 /// Where the answer for a record goes.
@@ -320,6 +323,7 @@ fn encode(record: &Record, out: &mut Vec<u8>) {
         Record::Rejected(rejected) => record::encode_rejected(rejected, out),
         Record::Resolved { tenant, seq } => record::encode_resolved(tenant, *seq, out),
         Record::Plant(plant) => record::encode_plant(plant, out),
+        Record::Dashboard(dashboard) => record::encode_dashboard(dashboard, out),
     }
 }
 

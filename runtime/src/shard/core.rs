@@ -126,6 +126,10 @@ impl Core {
                 self.fold_plant(seq, plant);
                 End::Applied
             }
+            Record::Dashboard(dashboard) => {
+                self.shared.plants.dashboards.set(dashboard);
+                End::Applied
+            }
         };
         self.seq = seq;
         self.folded_since_snapshot += 1;

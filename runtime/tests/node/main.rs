@@ -4,9 +4,11 @@
 
 mod damage;
 mod fork;
+mod history;
 mod refold;
 mod rejected;
 mod replay;
+mod tags;
 
 use std::{fmt::Write as _, path::Path, sync::Arc};
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use gemba_twins::{
     analysis::Analysis,
-    config::{Execution, MetricConfig, MetricKind, TwinConfig},
-    event::{AttributesSet, Body, Event, Reading, Scan, TwinMessage, Value},
+    config::{AirProfile, Execution, LocationConfig, MetricConfig, MetricKind, TwinConfig},
+    event::{AttributesSet, Body, Event, JobFlow, Reading, Scan, TwinMessage, Value, VisitChange},
     forecast::ForecastRule,
     id::Kind,
 };
@@ -80,6 +80,12 @@ fn any_config() -> impl Strategy<Value = TwinConfig> {
                         ..Analysis::clone(&analysis(computed))
                     })
                 }),
+                location: removed.then(|| {
+                    Box::new(LocationConfig {
+                        air_profiles: AirProfile::ALL.to_vec(),
+                        takt_s: Some(90.0),
+                    })
+                }),
             },
         )
 }
@@ -93,7 +99,7 @@ const COMPUTED: [&[(&str, &str)]; 3] = [
     &[("share", "coalesce(kpis.utilization, energy_kwh) * 1e300")],
 ];
 
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 10] = [
     "execution",
     "state",
     "power_kw",
@@ -102,6 +108,8 @@ const NAMES: [&str; 8] = [
     "co2_ppm",
     "door",
     "temperature_c",
+    "pm25_ugm3",
+    "pm10_ugm3",
 ];
 const PATCHES: [&str; 5] = [
     r#"{"a":1}"#,
@@ -128,6 +136,29 @@ fn any_message() -> impl Strategy<Value = TwinMessage> {
         (job(), any::<i64>()).prop_map(|(job, by_ms)| TwinMessage::JobDwellCorrected {
             job: job.into(),
             by_ms,
+        }),
+        (job(), times(), any::<bool>()).prop_map(|(job, (from, to), added)| {
+            TwinMessage::JobFlow(JobFlow {
+                job: job.into(),
+                changes: vec![VisitChange {
+                    from: if to % 2 == 0 { "saw".into() } else { "".into() },
+                    entered_at: at(from),
+                    left_at: (to % 3 > 0).then(|| at(to)),
+                    added,
+                }],
+                retraction: to % 5 == 0,
+            })
+        }),
+        (job(), any::<i64>(), 0..4_u32).prop_map(|(job, remaining_ms, visits)| TwinMessage::JobFinished {
+            job: job.into(),
+            remaining_ms,
+            visits,
+        }),
+        (times(), 0..4_u32).prop_map(|((entered, remaining_ms), visits)| TwinMessage::Estimated {
+            location: "saw".into(),
+            entered_at: at(entered),
+            remaining_ms,
+            visits,
         }),
     ]
 }
@@ -165,7 +196,10 @@ fn any_body() -> impl Strategy<Value = Body> {
     });
     prop_oneof![
         8 => reading.prop_map(Body::Reading),
-        3 => any_scan().prop_map(Body::Scan),
+        3 => (any_scan(), 0..6_u8).prop_map(|(scan, what)| Body::Scan(Scan {
+            retracts: what == 0,
+            ..scan
+        })),
         1 => set.prop_map(Body::AttributesSet),
         1 => any_config().prop_map(|config| Body::Configured(Box::new(config))),
         1 => Just(Body::Ticked),

@@ -100,6 +100,20 @@ impl ShardState {
                         text: text.clone(),
                     })
                 }
+                CommandKind::PutDashboard(put) => {
+                    // What it leads to depends on what was saved before it.
+                    if !pending.is_empty() {
+                        self.commands.push_back(Command { kind, reply });
+                        continue;
+                    }
+                    match self.core.shared.plants.dashboards.decide(put, clock::now()) {
+                        Ok(dashboard) => Record::Dashboard(Box::new(dashboard)),
+                        Err(error) => {
+                            answer(reply, Err(error));
+                            continue;
+                        }
+                    }
+                }
             };
             let start = wave.len();
             encode(&record, wave);
