@@ -30,6 +30,12 @@ const CHANGES_MAX: usize = 8;
 const MARKED_MAX: usize = 64;
 /// The newest reading weighs this much in the share of conforming values: some sixty readings speak.
 const NEWEST_WEIGHS: f32 = 1.0 / 64.0;
+/// Fields of a reading that are compared with the schema in one step.
+const USUAL_MAX: usize = 16;
+const NO_FIELD: Field = Field {
+    metric: u16::MAX,
+    kinds: 0,
+};
 /// Values of one reading that a contract looks at one by one.
 const VALUES_MAX: usize = 64;
 
@@ -88,12 +94,17 @@ pub(crate) struct Inspection {
     broken: u64,
     refused: u64,
     pub(crate) violations: u32,
+    /// Something is or was broken, so that each value is looked at.
+    is_odd: bool,
+    /// The sensor's schema as it was when the reading came.
+    fields: [Field; USUAL_MAX],
 }
 
 impl Inspection {
     /// Whether the value at a place of the reading is not taken.
+    #[inline]
     pub(crate) fn refuses(&self, place: usize) -> bool {
-        place < VALUES_MAX && self.refused >> place & 1 == 1
+        self.refused != 0 && place < VALUES_MAX && self.refused >> place & 1 == 1
     }
 }
 
@@ -120,7 +131,13 @@ impl Quality {
             broken: 0,
             refused: 0,
             violations: 0,
+            is_odd: false,
+            fields: [NO_FIELD; USUAL_MAX],
         };
+        if let Some(sensor) = sensor.and_then(|sensor| self.sensors.get(sensor)) {
+            let known = sensor.fields.len().min(USUAL_MAX);
+            inspection.fields[..known].copy_from_slice(&sensor.fields[..known]);
+        }
         let analysis = config.and_then(|config| config.analysis.as_deref());
         let contracts = analysis.map_or(&[][..], |analysis| &analysis.contracts);
         for contract in contracts
@@ -129,6 +146,7 @@ impl Quality {
         {
             self.check(contract, reading, at, metrics, &mut inspection);
         }
+        inspection.is_odd = inspection.broken != 0 || !self.marked.is_empty();
         inspection
     }
 
@@ -202,7 +220,8 @@ impl Quality {
         }
     }
 
-    /// The value at a place of the reading was taken as the metric of this number.
+    /// The value at a place of the reading was taken as the metric of this number; `metrics` are as they are since.
+    #[inline]
     pub(crate) fn taken(
         &mut self,
         inspection: &Inspection,
@@ -210,26 +229,35 @@ impl Quality {
         metric: u16,
         value: &Value,
         at: Timestamp,
+        metrics: &Metrics,
     ) {
-        if inspection.broken != 0 || !self.marked.is_empty() {
-            self.mark(
-                metric,
-                metric != u16::MAX && place < VALUES_MAX && inspection.broken >> place & 1 == 1,
-            );
+        // Readings of a sensor mostly have the same fields in the same order, and break nothing.
+        let usual = inspection.fields.get(place);
+        let is_usual =
+            usual.is_some_and(|field| field.metric == metric && field.kinds & kind_bit(value) != 0);
+        if !is_usual || inspection.is_odd {
+            self.look_at(inspection, place, metric, value, at, metrics);
         }
-        if metric == u16::MAX {
-            return;
+    }
+
+    #[cold]
+    fn look_at(
+        &mut self,
+        inspection: &Inspection,
+        place: usize,
+        metric: u16,
+        value: &Value,
+        at: Timestamp,
+        metrics: &Metrics,
+    ) {
+        // An older value marks nothing: the newest one is another.
+        let metric_now = metrics.items.get(usize::from(metric));
+        if inspection.is_odd && metric_now.is_some_and(|metric| metric.at == at) {
+            self.mark(metric, place < VALUES_MAX && inspection.broken >> place & 1 == 1);
         }
-        let Some(sensor) = inspection.sensor.map(|sensor| &mut self.sensors[sensor]) else {
-            return;
-        };
-        let kind = kind_bit(value);
-        // Readings of a sensor mostly have the same fields in the same order.
-        let usual = sensor.fields.get(place);
-        if usual.is_some_and(|field| field.metric == metric && field.kinds & kind != 0) {
-            return;
+        if let (Some(sensor), Some(_)) = (inspection.sensor, metric_now) {
+            self.sensors[sensor].see(metric, kind_bit(value), at);
         }
-        sensor.see(metric, kind, at);
     }
 
     fn mark(&mut self, metric: u16, is_broken: bool) {
@@ -247,16 +275,18 @@ impl Quality {
         let Some(sensor) = inspection.sensor.map(|sensor| &mut self.sensors[sensor]) else {
             return;
         };
-        let bad = (inspection.violations.min(u32::from(u16::MAX)) as f32).min(values as f32);
-        let conforming = if values == 0 {
-            1.0
-        } else {
-            1.0 - bad / values as f32
-        };
-        if sensor.readings == 0 {
-            sensor.conforming = conforming;
-        } else {
-            sensor.conforming += (conforming - sensor.conforming) * NEWEST_WEIGHS;
+        if inspection.violations > 0 || sensor.conforming < 1.0 {
+            let bad = (inspection.violations.min(u32::from(u16::MAX)) as f32).min(values as f32);
+            let conforming = if values == 0 {
+                1.0
+            } else {
+                1.0 - bad / values as f32
+            };
+            if sensor.readings == 0 {
+                sensor.conforming = conforming;
+            } else {
+                sensor.conforming += (conforming - sensor.conforming) * NEWEST_WEIGHS;
+            }
         }
         sensor.readings = sensor.readings.saturating_add(1);
         sensor.last_at = sensor.last_at.max(at);

@@ -57,7 +57,7 @@ impl Twin {
             }
             let metric = self.metrics.see(name, value, at, config);
             let number = metric.and_then(|metric| u16::try_from(metric).ok());
-            quality.taken(&inspection, place, number.unwrap_or(u16::MAX), value, at);
+            quality.taken(&inspection, place, number.unwrap_or(u16::MAX), value, at, &self.metrics);
             let Some(metric) = metric else { continue };
             let seen = Seen::of(value);
             if is_sealed || !self.pending.keep(metric, seen, at) {

@@ -87,7 +87,6 @@ pub struct MetricTerms {
     pub one_of: Vec<Box<str>>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
 fn is_accept(on_violation: &OnViolation) -> bool {
     *on_violation == OnViolation::Accept
 }

@@ -1,7 +1,5 @@
 //! Expressions as a table: what they give, what is absent and why, and what is refused.
 
-#![expect(clippy::expect_used, reason = "tests fail by panicking")]
-
 use prost::Message;
 
 use super::*;

@@ -25,7 +25,13 @@ const SILENT_MAX: i64 = 96;
 /// A forecast of a series as of a time.
 pub struct ForecastView<'a> {
     metric: &'a str,
-    points: Result<(Method, Vec<(i64, Option<Expected>)>), &'static str>,
+    points: Result<Points, &'static str>,
+}
+
+/// Which candidate answers, and what it says of each quarter.
+struct Points {
+    method: Method,
+    quarters: Vec<(i64, Option<Expected>)>,
 }
 
 impl Twin {
@@ -63,12 +69,7 @@ impl Twin {
 }
 
 impl Series {
-    #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
-    fn points(
-        &self,
-        horizon_ms: i64,
-        now: Timestamp,
-    ) -> Result<(Method, Vec<(i64, Option<Expected>)>), &'static str> {
+    fn points(&self, horizon_ms: i64, now: Timestamp) -> Result<Points, &'static str> {
         let (model, now) = (&self.model, slot_of(now));
         if model.known < ERRORS_MIN {
             return Err("less than four hours of data");
@@ -81,8 +82,11 @@ impl Series {
         let method = model
             .method(middle)
             .ok_or("less than a day and four hours of data")?;
-        let points = (first..first + count).map(|slot| (slot, model.forecast(slot, method)));
-        Ok((method, points.collect()))
+        let quarters = (first..first + count).map(|slot| (slot, model.forecast(slot, method)));
+        Ok(Points {
+            method,
+            quarters: quarters.collect(),
+        })
     }
 }
 
@@ -90,19 +94,19 @@ impl Serialize for ForecastView<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(5))?;
         map.serialize_entry("metric", self.metric)?;
-        let method = self.points.as_ref().ok().map(|(method, _)| method.as_str());
+        let method = self.points.as_ref().ok().map(|points| points.method.as_str());
         map.serialize_entry("method", &method)?;
         map.serialize_entry("step_s", &(STEP_MS / 1_000))?;
-        let points = self.points.as_ref().map_or(&[][..], |(_, points)| points);
-        map.serialize_entry("points", &Points(points))?;
+        let quarters = self.points.as_ref().map_or(&[][..], |points| &points.quarters);
+        map.serialize_entry("points", &Quarters(quarters))?;
         map.serialize_entry("reason", &self.points.as_ref().err())?;
         map.end()
     }
 }
 
-struct Points<'a>(&'a [(i64, Option<Expected>)]);
+struct Quarters<'a>(&'a [(i64, Option<Expected>)]);
 
-impl Serialize for Points<'_> {
+impl Serialize for Quarters<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(Some(self.0.len()))?;
         for (slot, expected) in self.0 {
