@@ -238,7 +238,8 @@ fn answer_of(operation: Operation) -> &'static str {
         Operation::ListDashboards => "DashboardList",
         Operation::GetDashboard | Operation::PutDashboard => "Dashboard",
         Operation::RemoveDashboard => "DashboardRemoved",
-        Operation::WriteHistory | Operation::Flow => "Object",
+        Operation::Flow => "Flow",
+        Operation::WriteHistory => "Object",
     }
 }
 

@@ -3,7 +3,7 @@ import { createApi, fetchBaseQuery, type FetchBaseQueryError } from "@reduxjs/to
 import type { SerializedError } from "@reduxjs/toolkit";
 import { t } from "../words";
 import type { Alarm, AlarmEntry, AlarmFigures } from "./pending";
-import type { AppliedPlant, Dashboard, DashboardHead, HistoryPoint, Plan, PlantChange, Problem, Ready, RejectedMessage, SourceCounts, Twin } from "./shapes";
+import type { AppliedPlant, Dashboard, DashboardHead, FlowAnswer, HistoryPoint, Plan, PlantChange, Problem, Ready, RejectedMessage, SourceCounts, Twin } from "./shapes";
 import { token } from "./token";
 
 export type List<T> = { items: T[]; cursor: string | null };
@@ -58,6 +58,7 @@ export const http = createApi({
     ready: build.query<Ready, void>({
       query: () => ({ url: "readyz", validateStatus: (answer) => answer.status === 200 || answer.status === 503 }),
     }),
+    flow: build.query<FlowAnswer, void>({ query: () => "v1/flow" }),
     boards: build.query<List<DashboardHead>, void>({ query: () => "v1/dashboards", providesTags: ["boards"] }),
     board: build.query<Dashboard, string>({ query: (id) => `v1/dashboards/${path(id)}`, providesTags: ["boards"], keepUnusedDataFor: 0 }),
     saveBoard: build.mutation<Dashboard, { id: string; content: Dashboard["content"]; version: number | null }>({
@@ -82,7 +83,7 @@ export const http = createApi({
 
 export const {
   usePlantQuery, usePlantTextQuery, usePlanPlantMutation, useApplyPlantMutation, useTwinsQuery, useHistoryQuery, useIngestQuery,
-  useRejectedQuery, useRetryRejectedMutation, useReadyQuery, useOtherQuery, useBoardsQuery, useBoardQuery, useSaveBoardMutation, useRemoveBoardMutation, useAlarmsQuery, useAlarmFiguresQuery,
+  useRejectedQuery, useRetryRejectedMutation, useReadyQuery, useOtherQuery, useFlowQuery, useBoardsQuery, useBoardQuery, useSaveBoardMutation, useRemoveBoardMutation, useAlarmsQuery, useAlarmFiguresQuery,
   useAlarmHistoryQuery, useSetAlarmMutation,
 } = http;
 

@@ -2,8 +2,9 @@
 import type { PartialTwin, Visit } from "../api/shapes";
 
 export const visitsOf = (twin: PartialTwin | undefined): Visit[] => {
-  const told = twin?.state?.flow_path ?? (twin?.state?.path as Visit[] | undefined);
-  return Array.isArray(told) ? told : [];
+  const told = twin?.state?.flow_path;
+  if (Array.isArray(told)) return told;
+  return (twin?.state?.path ?? []).map(({ left_at, ...visit }) => (left_at === null ? visit : { ...visit, left_at }));
 };
 
 export const bottleneckOf = (twin: PartialTwin | undefined): { location: string; dwell_s: number | null } | null => {

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { layOut } from "../draw/Flow";
 import { csv } from "../parts/save";
 import { air } from "./air";
-import { flow, stays } from "./flow";
+import { flow, flowOf, stays } from "./flow";
 import { age, kpi, number, percent, reading, span } from "./format";
 import { addsUp, rates, unknownDevices, withSensor } from "./ingest";
 import { bottleneckOf, jobFilter } from "./jobs";
@@ -28,6 +28,11 @@ describe("the flow of jobs", () => {
     const moves = flow(paths);
     expect(moves.nodes).toEqual(["in", "turn", "mill", "out"]);
     expect(moves.forward.map((move) => [move.from, move.to, move.count])).toEqual([["in", "turn", 3], ["turn", "mill", 3], ["mill", "out", 2]]);
+    expect(moves.back).toEqual([{ from: "mill", to: "turn", count: 1 }]);
+  });
+  it("is the same of moves that the node counted, circles told apart", () => {
+    const moves = flowOf([{ from: null, to: "in", count: 9 }, { from: "in", to: "turn", count: 3 }, { from: "turn", to: "mill", count: 3 }, { from: "mill", to: "turn", count: 1 }, { from: "mill", to: "out", count: 2 }]);
+    expect(moves.nodes).toEqual(["in", "turn", "mill", "out"]);
     expect(moves.back).toEqual([{ from: "mill", to: "turn", count: 1 }]);
   });
   it("can be laid out, widths by the number of moves", () => {
@@ -99,7 +104,7 @@ describe("ingest", () => {
 it("reads the air in both shapes, and says nothing of a place that measures none", () => {
   expect(air({ state: { air_quality: "unknown", metrics: {} } })).toBeNull();
   expect(air({ state: { air_quality: "moderate", air_quality_reason: "CO2", metrics: { co2_ppm: { value: 1, at: "" } } } })).toEqual({ category: "moderate", why: "CO2" });
-  expect(air({ state: { air: { category: "good", aqi: 3 } } })).toEqual({ category: "good", aqi: 3 });
+  expect(air({ state: { air: { category: "good", why: "all below their limits", aqi: 3 } } })).toMatchObject({ category: "good", aqi: 3 });
 });
 
 it("writes CSV that a spreadsheet reads and does not execute", () => {

@@ -54,7 +54,7 @@ export const Card = ({ id, twin, chosen, onChoose }: { id: string; twin: Partial
   const here = air(twin);
   const metrics = Object.entries(twin.state?.metrics ?? {});
   const facts: [string, string][] = [];
-  if (isNumber(here?.aqi)) facts.push([t("air.aqi"), `${here.aqi}${here.aqi_category ? ` (${here.aqi_category.replaceAll("_", " ")})` : ""}`]);
+  if (here && isNumber(here.aqi)) facts.push([t("air.aqi"), `${here.aqi}${here.aqi_category ? ` (${here.aqi_category.replaceAll("_", " ")})` : ""}`]);
   if (isNumber(here?.nowcast_pm25_ugm3)) facts.push([t("air.nowcast_pm25"), withUnit(here.nowcast_pm25_ugm3, "µg/m³")]);
   if (isNumber(here?.nowcast_pm10_ugm3)) facts.push([t("air.nowcast_pm10"), withUnit(here.nowcast_pm10_ugm3, "µg/m³")]);
   return (

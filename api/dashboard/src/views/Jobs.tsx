@@ -4,15 +4,15 @@ import ToggleButton from "@mui/material/ToggleButton";
 import ToggleButtonGroup from "@mui/material/ToggleButtonGroup";
 import { type ReactElement, useDeferredValue, useMemo, useState } from "react";
 import { Link } from "react-router";
-import { detail, useTwinsQuery } from "../api/http";
+import { detail, useFlowQuery, useTwinsQuery } from "../api/http";
 import type { PartialTwin } from "../api/shapes";
 import { useAt, useKeepAt, useMoment } from "../app/time";
 import { Bars } from "../draw/Bars";
 import { FlowDrawing } from "../draw/Flow";
 import { useTwins } from "../live/hooks";
 import { idOf } from "../model/floor";
-import { flow, stays } from "../model/flow";
-import { age, span } from "../model/format";
+import { flow, flowOf, stays } from "../model/flow";
+import { age, dateTime, isNumber, span } from "../model/format";
 import { bottleneckOf, jobFilter, visitsOf } from "../model/jobs";
 import { nameOf } from "../model/machine";
 import { Empty, Panel } from "../parts/Panel";
@@ -52,8 +52,14 @@ export const Jobs = (): ReactElement => {
   // The drawing takes jobs that are done too: those under way have not gone far.
   const done = useTwinsQuery({ kind: "job", filter: jobFilter(wanted, "all"), fields: "kind,state.flow_path,state.path", sort: "-state.started_at", limit: MOST }, { skip: at !== null, pollingInterval: 30_000 });
   const paths = useMemo(() => (at === null ? (done.data?.items ?? []).map((twin) => visitsOf(twin as PartialTwin)) : jobs.map(({ twin }) => visitsOf(twin))), [at, done.data, jobs]);
-  const moves = useMemo(() => flow(paths), [paths]);
-  const dwell = useMemo(() => stays(paths).slice(0, 12), [paths]);
+  // What the node counted of all jobs, where it does; else what the listed jobs' paths say.
+  const counted = useFlowQuery(undefined, { skip: at !== null || wanted.trim() !== "", pollingInterval: 15_000 });
+  const whole = at === null && wanted.trim() === "" && counted.data && counted.data.flows.length > 0 ? counted.data : null;
+  const moves = useMemo(() => (whole ? flowOf(whole.flows) : flow(paths)), [whole, paths]);
+  const dwell = useMemo(
+    () => (whole ? whole.locations.flatMap(({ location, dwell_s_mean, left }) => (isNumber(dwell_s_mean) ? [{ location, mean_s: dwell_s_mean, visits: left ?? 0 }] : [])).sort((a, b) => b.mean_s - a.mean_s) : stays(paths)).slice(0, 12),
+    [whole, paths],
+  );
   const loading = asks ? isFetching && !data : !live.ready;
   return (
     <>
@@ -67,11 +73,11 @@ export const Jobs = (): ReactElement => {
         </ToggleButtonGroup>
       </div>
       <div className="two wide-left">
-        <Panel title={t("jobs.flow")} note={t("jobs.flow_note", { count: paths.length })} picture table={() => ({ columns: ["from", "to", "moves"], rows: [...moves.forward, ...moves.back].map((move) => [move.from, move.to, move.count]) })}>
+        <Panel title={t("jobs.flow")} note={whole ? t("jobs.flow_counted", { time: dateTime(whole.kept_from ?? whole.from) }) : t("jobs.flow_note", { count: paths.length })} picture table={() => ({ columns: ["from", "to", "moves"], rows: [...moves.forward, ...moves.back].map((move) => [move.from, move.to, move.count]) })}>
           {moves.forward.length === 0 ? <Empty>{done.isFetching && at === null ? t("common.loading") : t("jobs.flow_none")}</Empty> : <FlowDrawing flow={moves} nameOf={place} label={`${t("jobs.flow")}: ${moves.forward.map((move) => `${place(move.from)} → ${place(move.to)} ${move.count}`).join(", ")}`} />}
           {moves.back.length > 0 && <p className="note">{t("jobs.flow_back")}: {moves.back.slice(0, 6).map((move) => `${place(move.from)} → ${place(move.to)} (${move.count})`).join(", ")}</p>}
         </Panel>
-        <Panel title={t("jobs.dwell")} picture table={() => ({ columns: ["location", "mean_s", "visits"], rows: dwell.map((stay) => [stay.location, stay.mean_s, stay.visits]) })}>
+        <Panel title={t("jobs.dwell")} note={whole?.bottleneck ? t("jobs.bottleneck_is", { name: place(whole.bottleneck.location), why: whole.bottleneck.why }) : undefined} picture table={() => ({ columns: ["location", "mean_s", "visits"], rows: dwell.map((stay) => [stay.location, stay.mean_s, stay.visits]) })}>
           {dwell.length === 0 ? <Empty>{t("jobs.flow_none")}</Empty> : <Bars label={t("jobs.dwell")} bars={dwell.map((stay, index) => ({ key: stay.location, name: place(stay.location), value: stay.mean_s, text: span(stay.mean_s), tone: index === 0 ? "setup" : "idle" }))} />}
         </Panel>
       </div>

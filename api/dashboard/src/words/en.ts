@@ -52,6 +52,7 @@ export const en = {
   "quality.good": "good",
   "quality.stale": "stale",
   "quality.bad": "bad",
+  "quality.suspect": "suspect",
   "quality.unknown": "no data yet",
   "air.good": "good",
   "air.moderate": "moderate",

@@ -18,6 +18,8 @@ export const more = {
   "machine.alarms": "{count} active alarms",
   "machine.micro_stops": "Besides, {count} short stops of {time} together.",
   "machine.forecast_unavailable": "no forecast on this node",
+  "jobs.flow_counted": "All jobs since {time}. The width of a band is the number of moves.",
+  "jobs.bottleneck_is": "Bottleneck: {name}, {why}.",
   "jobs.job": "Job",
   "jobs.list": "Jobs found",
   "jobs.now": "Now",
