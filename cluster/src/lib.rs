@@ -7,10 +7,21 @@ mod frame;
 mod journal;
 mod metrics;
 mod place;
+mod raft;
 
 pub use frame::{Frame, FrameBody, FrameBuilder, FrameError, FrameFull, RECORD_MAX};
 pub use journal::{
-    Append, AppendError, AppendRefused, Committed, DamageReport, Done, Folder, FrameIter, Journal,
-    JournalOptions, OpenError, ReadError, SegmentFiles, Stats,
+    Answered, Append, AppendError, AppendRefused, Committed, DamageReport, Done, Entry, Folder, FrameIter, Journal,
+    JournalOptions, LogBase, LogExtent, LogPlace, OpenError, ReadError, Said, SegmentFiles, Stats, Turns,
+};
+pub use raft::{
+    Applied, Batch,
+    apply::{Apply, Boxed, Cut, CutBytes},
+    ballots::{Ballots, Identity},
+    clockwork::seed_this_thread,
+    group::{
+        ChangeError, Group, GroupOptions, OpenGroupError, ProposeError, Role, Standing, Timing, found,
+    },
+    network::{Courier, Errand, Undelivered},
 };
 pub use place::{Epoch, Seq, ShardId, shard_of};
