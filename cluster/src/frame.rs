@@ -113,7 +113,8 @@ impl FrameBody {
     }
 
     /// The frame at its place in the journal.
-    pub(crate) fn place(self, shard: ShardId, first: Seq, epoch: Epoch) -> Frame {
+    #[must_use]
+    pub fn place(self, shard: ShardId, first: Seq, epoch: Epoch) -> Frame {
         let count = self.count;
         Frame {
             bytes: self.seal(shard, first, epoch).into(),

@@ -5,8 +5,10 @@
 //! log of entries beside its frames (`log.rs`); a shard that is not has frames only, and becomes a replicated one in place.
 
 mod committer;
+mod cut;
 mod entries;
 mod log;
+mod log_writer;
 mod read;
 mod segment;
 

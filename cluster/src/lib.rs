@@ -5,23 +5,28 @@
 
 mod frame;
 mod journal;
+pub mod keeper;
+pub mod map;
 mod metrics;
+pub mod net;
 mod place;
+pub mod placement;
 mod raft;
 
 pub use frame::{Frame, FrameBody, FrameBuilder, FrameError, FrameFull, RECORD_MAX};
 pub use journal::{
-    Answered, Append, AppendError, AppendRefused, Committed, DamageReport, Done, Entry, Folder, FrameIter, Journal,
-    JournalOptions, LogBase, LogExtent, LogPlace, OpenError, ReadError, Said, SegmentFiles, Stats, Turns,
+    Answered, Append, AppendError, AppendRefused, Committed, DamageReport, Done, Entry, Folder, FrameIter,
+    Journal, JournalOptions, LogBase, LogExtent, LogPlace, OpenError, ReadError, Said, SegmentFiles, Stats,
+    Turns,
 };
+pub use place::{Epoch, Seq, ShardId, shard_of};
 pub use raft::{
     Applied, Batch,
     apply::{Apply, Boxed, Cut, CutBytes},
     ballots::{Ballots, Identity},
     clockwork::seed_this_thread,
-    group::{
-        ChangeError, Group, GroupOptions, OpenGroupError, ProposeError, Role, Standing, Timing, found,
-    },
+    founding::{Timing, found},
+    group::{Group, GroupOptions, OpenGroupError},
     network::{Courier, Errand, Undelivered},
+    role::{ChangeError, ProposeError, Role, Standing},
 };
-pub use place::{Epoch, Seq, ShardId, shard_of};

@@ -23,11 +23,10 @@ use crate::{
 const COPIES: u32 = 3;
 
 /// How a member stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, prost::Enumeration)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
 pub enum MemberState {
     /// Keeps shards.
-    #[default]
     Up = 0,
     /// Gives its shards away and then leaves; still reached.
     Draining = 1,
@@ -148,7 +147,11 @@ pub struct ClusterMap {
 impl ClusterMap {
     /// Takes in a change; refuses one that does not fit, and is then as before.
     pub fn change(&mut self, change: &MapChange) -> Result<(), String> {
-        match change.change.as_ref().ok_or("a change without content (written by a newer release?)")? {
+        match change
+            .change
+            .as_ref()
+            .ok_or("a change without content (written by a newer release?)")?
+        {
             Change::Found(founding) => {
                 let member = founding.member.clone().ok_or("a founding without a member")?;
                 if !self.members.is_empty() {
@@ -172,7 +175,12 @@ impl ClusterMap {
                 if !self.members.contains_key(node) {
                     return Err(unknown(*node));
                 }
-                let kept = self.shards.nodes.values().filter(|nodes| nodes.contains(node)).count();
+                let kept = self
+                    .shards
+                    .nodes
+                    .values()
+                    .filter(|nodes| nodes.contains(node))
+                    .count();
                 if kept > 0 {
                     return Err(format!("node {node} still keeps {kept} shards (drain it first)"));
                 }
@@ -188,7 +196,11 @@ impl ClusterMap {
             return Err("the cluster has not been founded".into());
         }
         let (node, address) = (member.node, &member.address);
-        if let Some(other) = self.members.values().find(|other| other.node != node && other.address == *address) {
+        if let Some(other) = self
+            .members
+            .values()
+            .find(|other| other.node != node && other.address == *address)
+        {
             return Err(format!("node {} is reached at {address} already", other.node));
         }
         if let Some(known) = self.members.get(&node) {
@@ -207,7 +219,9 @@ impl ClusterMap {
     }
 
     fn up(&self) -> impl Iterator<Item = &Member> {
-        self.members.values().filter(|member| member.state() == MemberState::Up)
+        self.members
+            .values()
+            .filter(|member| member.state() == MemberState::Up)
     }
 
     fn placed(&self) -> ShardMap {
@@ -262,10 +276,16 @@ impl ClusterMap {
         let out_of_range = |_| io::Error::other("a shard's number is out of range");
         let mut shards = ShardMap::default();
         for row in wire.shards {
-            shards.nodes.insert(u16::try_from(row.shard).map_err(out_of_range)?, row.nodes);
+            shards
+                .nodes
+                .insert(u16::try_from(row.shard).map_err(out_of_range)?, row.nodes);
         }
         Ok(Self {
-            members: wire.members.into_iter().map(|member| (member.node, member)).collect(),
+            members: wire
+                .members
+                .into_iter()
+                .map(|member| (member.node, member))
+                .collect(),
             shards,
             count: u16::try_from(wire.count).map_err(out_of_range)?,
             copies: wire.copies as usize,
@@ -404,7 +424,11 @@ mod tests {
 
     fn founded() -> ClusterMap {
         let mut map = ClusterMap::default();
-        let founding = Founding { member: Some(member(1, "a")), shards: 16, copies: 3 };
+        let founding = Founding {
+            member: Some(member(1, "a")),
+            shards: 16,
+            copies: 3,
+        };
         take(&mut map, Change::Found(founding)).expect("founded");
         map
     }
@@ -417,7 +441,10 @@ mod tests {
             take(&mut map, Change::Join(member(node, zone))).expect("joined");
         }
         assert!((0..16).all(|shard| map.keepers(ShardId::new(shard)).len() == 3));
-        let draining = Standing { node: 5, state: MemberState::Draining as i32 };
+        let draining = Standing {
+            node: 5,
+            state: MemberState::Draining as i32,
+        };
         assert!(take(&mut map, Change::Leave(5)).is_err(), "it still keeps shards");
         take(&mut map, Change::Stand(draining)).expect("draining");
         assert!(map.all_shards().all(|shard| !map.keepers(shard).contains(&5)));
@@ -434,7 +461,12 @@ mod tests {
         (other.instance, other.address) = (7, "10.0.0.9:7600".into());
         let mut same_address = member(3, "c");
         same_address.address = member(1, "a").address;
-        let gone = |node| Change::Stand(Standing { node, state: MemberState::Gone as i32 });
+        let gone = |node| {
+            Change::Stand(Standing {
+                node,
+                state: MemberState::Gone as i32,
+            })
+        };
         let refused = [
             (Change::Join(other.clone()), "node 2 is a member already"),
             (Change::Join(same_address), "node 1 is reached at"),

@@ -87,9 +87,10 @@ impl<'a> Board<'a> {
         for shard in 0..shards {
             while board.kept[&shard].len() > copies {
                 let nodes = &board.kept[&shard];
-                let worst = nodes.iter().copied().max_by_key(|node| {
-                    (board.sharing(nodes, *node), board.counts[node], *node)
-                });
+                let worst = nodes
+                    .iter()
+                    .copied()
+                    .max_by_key(|node| (board.sharing(nodes, *node), board.counts[node], *node));
                 let Some(worst) = worst else { break };
                 board.take(shard, worst);
             }
@@ -129,9 +130,7 @@ impl<'a> Board<'a> {
             while self.kept[&shard].len() < copies {
                 let nodes = &self.kept[&shard];
                 let free = self.zones.keys().copied().filter(|node| !nodes.contains(node));
-                let best = free.min_by_key(|node| {
-                    (self.sharing(nodes, *node), self.counts[node], *node)
-                });
+                let best = free.min_by_key(|node| (self.sharing(nodes, *node), self.counts[node], *node));
                 let Some(best) = best else { break };
                 self.give(shard, best);
             }
@@ -155,7 +154,9 @@ impl<'a> Board<'a> {
                     .copied()
                     .filter(|node| !nodes.contains(node) && self.sharing(&nodes, *node) == 0)
                     .min_by_key(|node| (self.counts[node], *node));
-                let (Some(from), Some(to)) = (crowded, empty) else { break };
+                let (Some(from), Some(to)) = (crowded, empty) else {
+                    break;
+                };
                 self.take(shard, from);
                 self.give(shard, to);
             }
@@ -164,38 +165,68 @@ impl<'a> Board<'a> {
 
     /// Moves copies from full nodes to empty ones, as far as the zones allow.
     fn balance(&mut self) {
-        while let Some((shard, from, to)) = self.next_move() {
-            self.take(shard, from);
-            self.give(shard, to);
+        while let Some(moves) = self.free_moves().or_else(|| self.costly_move()) {
+            for (shard, from, to) in moves {
+                self.take(shard, from);
+                self.give(shard, to);
+            }
         }
     }
 
-    /// A move that evens out: the largest difference first, and one that undoes or costs nothing before one that does.
-    fn next_move(&self) -> Option<(u16, u64, u64)> {
-        let mut by_count: Vec<(usize, u64)> = self.counts.iter().map(|(node, count)| (*count, *node)).collect();
+    /// Whether a copy may go from one node to another without making its zones worse.
+    fn may_move(&self, nodes: &BTreeSet<u64>, from: u64, to: u64) -> bool {
+        if !nodes.contains(&from) || nodes.contains(&to) {
+            return false;
+        }
+        let mut without = nodes.clone();
+        without.remove(&from);
+        self.sharing(&without, to) <= self.sharing(nodes, from)
+    }
+
+    /// A chain of moves that evens two nodes out and copies nothing that has not to be copied anyway: each of its
+    /// copies was not where it is before, or goes back to where it was.
+    fn free_moves(&self) -> Option<Vec<(u16, u64, u64)>> {
+        let mut fullest: Vec<u64> = self.counts.keys().copied().collect();
+        fullest.sort_by_key(|node| std::cmp::Reverse(self.counts[node]));
+        for first in fullest {
+            let mut came: BTreeMap<u64, (u16, u64)> = BTreeMap::new();
+            let mut reached = vec![first];
+            while let Some(from) = reached.pop() {
+                for (shard, nodes) in &self.kept {
+                    for to in self.zones.keys().copied() {
+                        let is_free = !self.was_there(*shard, from) || self.was_there(*shard, to);
+                        let is_new = to != first && !came.contains_key(&to);
+                        if !is_free || !is_new || !self.may_move(nodes, from, to) {
+                            continue;
+                        }
+                        came.insert(to, (*shard, from));
+                        if self.counts[&to] + 2 <= self.counts[&first] {
+                            return Some(chain(&came, first, to));
+                        }
+                        reached.push(to);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// A move that evens out and has to be copied: between the two nodes that differ most.
+    fn costly_move(&self) -> Option<Vec<(u16, u64, u64)>> {
+        let mut by_count: Vec<(usize, u64)> =
+            self.counts.iter().map(|(node, count)| (*count, *node)).collect();
         by_count.sort_unstable();
         for (most, from) in by_count.iter().rev() {
             for (least, to) in &by_count {
-                if most - (*least).min(*most) < 2 {
+                if least + 2 > *most {
                     break;
                 }
-                let mut found = None;
-                for (shard, nodes) in &self.kept {
-                    if !nodes.contains(from) || nodes.contains(to) {
-                        continue;
-                    }
-                    let mut without = nodes.clone();
-                    without.remove(from);
-                    if self.sharing(&without, *to) > self.sharing(nodes, *from) {
-                        continue;
-                    }
-                    let cost = usize::from(self.was_there(*shard, *from)) + usize::from(!self.was_there(*shard, *to));
-                    if found.is_none_or(|(known, _)| cost < known) {
-                        found = Some((cost, *shard));
-                    }
-                }
-                if let Some((_, shard)) = found {
-                    return Some((shard, *from, *to));
+                let found = self
+                    .kept
+                    .iter()
+                    .find(|(_, nodes)| self.may_move(nodes, *from, *to));
+                if let Some((shard, _)) = found {
+                    return Some(vec![(*shard, *from, *to)]);
                 }
             }
         }
@@ -223,7 +254,10 @@ impl<'a> Board<'a> {
             }
         }
         while let Some((shard, to)) = owners.iter().find_map(|(shard, owner)| {
-            let least = self.kept[shard].iter().copied().min_by_key(|node| (owned[node], *node))?;
+            let least = self.kept[shard]
+                .iter()
+                .copied()
+                .min_by_key(|node| (owned[node], *node))?;
             (owned[owner] >= owned[&least] + 2).then_some((*shard, least))
         }) {
             if let Some(from) = owners.insert(shard, to) {
@@ -236,8 +270,22 @@ impl<'a> Board<'a> {
             let others = nodes.iter().copied().filter(|node| Some(*node) != owner);
             (*shard, owner.into_iter().chain(others).collect())
         });
-        ShardMap { nodes: nodes.collect() }
+        ShardMap {
+            nodes: nodes.collect(),
+        }
     }
+}
+
+/// The moves by which a node was reached, from the first one on.
+fn chain(came: &BTreeMap<u64, (u16, u64)>, first: u64, last: u64) -> Vec<(u16, u64, u64)> {
+    let (mut moves, mut to) = (Vec::new(), last);
+    while to != first {
+        let Some((shard, from)) = came.get(&to) else { break };
+        moves.push((*shard, *from, to));
+        to = *from;
+    }
+    moves.reverse();
+    moves
 }
 
 #[cfg(test)]
@@ -277,13 +325,19 @@ mod tests {
         let before = place(&five, &ShardMap::default(), 16, 3);
         let lost = before.nodes.values().filter(|nodes| nodes.contains(&5)).count();
         let after = place(&five[..4], &before, 16, 3);
-        assert_eq!(before.moves_to(&after), lost, "only what was on the node is copied");
+        assert_eq!(
+            before.moves_to(&after),
+            lost,
+            "only what was on the node is copied"
+        );
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn without_zones_nodes_differ_by_one_and_no_copy_moves_in_vain(
-            before in 1_usize..9, after in 1_usize..9, shards in 1_u16..65, copies in 1_usize..6,
+            before in 1_usize..9, after in 1_usize..9, shards in 1_u16..33, copies in 1_usize..6,
         ) {
             let all: Vec<Place> = members(&(0..9).collect::<Vec<u8>>());
             let (old, new) = (&all[..before], &all[9 - after..]);
@@ -301,7 +355,8 @@ mod tests {
             let staying: usize = kept.iter().map(|count| high.min(*count)).sum();
             let least = lacking.max(total.saturating_sub(staying));
             let moved = previous.moves_to(&map);
-            prop_assert!(moved <= least + usize::from(shards).min(least) / 8 + 1, "{moved} moved, {least} would do");
+            // No node keeps a shard twice, which now and then costs one more.
+            prop_assert!(moved <= least + least / 16 + 1, "{moved} moved, {least} would do");
             prop_assert_eq!(place(new, &map, shards, copies), map.clone(), "a placed map stays");
         }
 

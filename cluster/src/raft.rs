@@ -5,14 +5,16 @@
 //! term. openraft decides elections, log matching, membership and when a snapshot goes out; ours are the store, the
 //! transport and the placement. Knows no twin: what a shard's records do is behind [`Apply`].
 
-pub mod apply;
+pub(crate) mod apply;
 pub(crate) mod ballots;
 pub(crate) mod clockwork;
+pub(crate) mod founding;
 pub(crate) mod group;
 pub(crate) mod inbox;
 pub(crate) mod log;
 pub(crate) mod machine;
 pub(crate) mod network;
+pub(crate) mod role;
 #[cfg(test)]
 mod suite;
 pub(crate) mod wire;

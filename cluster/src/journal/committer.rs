@@ -11,15 +11,13 @@ use std::{
     time::Instant,
 };
 
-use redb::ReadableTable;
-
 use super::{
     Append, AppendError, AppendRefused, Committed, Extent, Shared, Turns,
     entries::write_rows,
-    log::{LogJob, Logged},
+    log_writer::{LogJob, Logged},
     segment::{Ends, FRAMES, Key, Segment, begin},
 };
-use crate::{Frame, Seq, ShardId, metrics as names};
+use crate::{Seq, ShardId, metrics as names};
 
 /// Most bytes of one commit: larger ones would keep small appends waiting for the disk.
 const COMMIT_BYTES: usize = 16 << 20;
@@ -147,7 +145,10 @@ impl Committer {
             .unwrap_or_else(PoisonError::into_inner)
             .closed = true;
         self.shared.1.notify_one();
-        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        // The last owner of a journal may be an answer that its own thread gives.
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+            && thread.thread().id() != std::thread::current().id()
+        {
             // A panic of the thread has been printed; there is nothing left to save here.
             let _ = thread.join();
         }
@@ -183,7 +184,7 @@ struct Written {
 pub(super) struct Writer {
     pub(super) journal: Arc<Shared>,
     queue: Arc<(Mutex<Queue>, Condvar)>,
-    purged: BTreeMap<u16, u64>,
+    pub(super) purged: BTreeMap<u16, u64>,
     /// By index, of the shards that are replicated.
     pub(super) purged_logs: BTreeMap<u16, u64>,
 }
@@ -248,7 +249,7 @@ impl Writer {
         segments[segments.len() - 1].clone()
     }
 
-    pub(super) fn commit(&self, appends: Vec<Append>, logged: Vec<super::log::LogAppend>) {
+    pub(super) fn commit(&self, appends: Vec<Append>, logged: Vec<super::log_writer::LogAppend>) {
         if appends.is_empty() && logged.is_empty() {
             return;
         }
@@ -381,7 +382,7 @@ impl Writer {
                 Ok(false) | Err(_) => Err(storage()),
             });
         }
-        super::log::answer_failed(active, logged, detail);
+        super::log_writer::answer_failed(active, logged, detail);
     }
 
     /// Begins a new segment when the one appended to is large enough; a disk that is too full for it goes on with
@@ -416,81 +417,6 @@ impl Writer {
                 // Half a file that could not be filled is worth nothing.
                 let _ = self.journal.options.files.remove(active.number() + 1);
             }
-        }
-    }
-
-    fn truncate(&self, shard: ShardId, after: Seq) -> Result<(), AppendError> {
-        let number = u32::from(shard.get());
-        let storage = |detail: String| AppendError::Storage {
-            shard,
-            detail: detail.into(),
-        };
-        for segment in self.journal.segments().iter().rev() {
-            let result = segment.with(|database| {
-                let write = begin(database)?;
-                {
-                    let mut frames = write.open_table(FRAMES)?;
-                    frames.retain_in((number, after.get() + 1)..=(number, u64::MAX), |_, _| false)?;
-                    let before = frames
-                        .range((number, 0)..=(number, after.get()))?
-                        .next_back()
-                        .transpose()?;
-                    let spanning = before.map(|(key, value)| (key.value(), value.value().to_vec()));
-                    if let Some((key, bytes)) = spanning
-                        && let Ok(frame) = Frame::decode(bytes)
-                        && frame.last() > after
-                    {
-                        let cut = frame.cut_after(after).seal(shard, frame.first(), frame.epoch());
-                        frames.insert(key, cut.as_slice())?;
-                    }
-                }
-                write.commit()?;
-                Ok(())
-            });
-            if let Err(error) = result {
-                let reopened = segment.reopen(&self.journal.options);
-                self.journal.read_extents();
-                reopened.map_err(|error| storage(error.to_string()))?;
-                return Err(storage(error.to_string()));
-            }
-            segment
-                .reopen(&self.journal.options)
-                .map_err(|error| storage(error.to_string()))?;
-        }
-        self.journal.read_extents();
-        Ok(())
-    }
-
-    pub(super) fn purge(&mut self, shard: ShardId, up_to: Seq) -> Result<(), AppendError> {
-        let purged = self.purged.entry(shard.get()).or_default();
-        *purged = up_to.get().max(*purged);
-        loop {
-            let segments = self.journal.segments();
-            let [oldest, _, ..] = &*segments else {
-                return Ok(());
-            };
-            let needed = oldest.extents().iter().any(|(shard, extent)| {
-                extent.first > 0 && extent.last > self.purged.get(shard).copied().unwrap_or_default()
-            });
-            let log_needed = oldest.logs().iter().any(|(shard, log)| {
-                log.last != log.base.place
-                    && log.last.map(|last| last.index) > self.purged_logs.get(shard).copied()
-            });
-            if needed || log_needed {
-                return Ok(());
-            }
-            self.journal
-                .segments
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(0);
-            self.journal.read_extents();
-            let removed = self.journal.options.files.remove(oldest.number());
-            removed.map_err(|error| AppendError::Storage {
-                shard,
-                detail: error.to_string().into(),
-            })?;
-            tracing::info!(segment = oldest.number(), "segment deleted");
         }
     }
 }

@@ -314,7 +314,11 @@ pub(super) fn survey(read: &ReadTransaction) -> Result<Vec<(u32, SegmentLog)>, r
 }
 
 /// The row at an index.
-pub(super) fn row_at(read: &ReadTransaction, shard: u32, index: u64) -> Result<Option<EntryRow>, redb::Error> {
+pub(super) fn row_at(
+    read: &ReadTransaction,
+    shard: u32,
+    index: u64,
+) -> Result<Option<EntryRow>, redb::Error> {
     let Some(entries) = open(read, ENTRIES)? else {
         return Ok(None);
     };
@@ -379,7 +383,13 @@ pub(super) fn read_from(
             1 => Said::Blank,
             2 => Said::Members(row.members.clone()),
             3 => Said::Frame(frame_of(&frames, shard, index, &row)?),
-            kind => return Err(damaged(shard, index, &format!("kind {kind} (written by a newer release?)"))),
+            kind => {
+                return Err(damaged(
+                    shard,
+                    index,
+                    &format!("kind {kind} (written by a newer release?)"),
+                ));
+            }
         };
         let place = LogPlace {
             term: row.term,
@@ -408,5 +418,9 @@ fn frame_of(
         && frame.first().get() == first
         && frame.last().get() == row.last
         && frame.epoch().get() == row.term;
-    if fits { Ok(frame) } else { Err(at("belongs elsewhere".into())) }
+    if fits {
+        Ok(frame)
+    } else {
+        Err(at("belongs elsewhere".into()))
+    }
 }

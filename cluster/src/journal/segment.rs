@@ -160,7 +160,7 @@ pub(super) fn open_all(options: &JournalOptions) -> Result<Vec<Arc<Segment>>, Op
     let mut ends = Ends::default();
     for number in numbers {
         let segment = Segment::open(options, number, &ends)?;
-        super::log::finish(&segments, &segment).map_err(|error| OpenError::Damaged {
+        super::log_writer::finish(&segments, &segment).map_err(|error| OpenError::Damaged {
             segment: number,
             detail: error.to_string(),
         })?;
@@ -203,14 +203,9 @@ impl Ends {
 impl Segment {
     /// Opens a segment, or makes it: one that is new, or whose making was cut off by a crash, begins where the shards
     /// end.
-    pub(super) fn open(
-        options: &JournalOptions,
-        number: u64,
-        ends: &Ends,
-    ) -> Result<Arc<Self>, OpenError> {
+    pub(super) fn open(options: &JournalOptions, number: u64, ends: &Ends) -> Result<Arc<Self>, OpenError> {
         let (database, bytes) = open_database(options, number)?;
-        let whole =
-            has_bases(&database).and_then(|whole| if whole { Ok(()) } else { fill(&database, ends) });
+        let whole = has_bases(&database).and_then(|whole| if whole { Ok(()) } else { fill(&database, ends) });
         whole.map_err(|error| OpenError::Damaged {
             segment: number,
             detail: error.to_string(),
@@ -284,8 +279,8 @@ impl Segment {
         };
         let extent = self.extents().remove(&shard).unwrap_or_default();
         let index = last.map_or(0, |last| last.index);
-        let set = self
-            .with(|database| entries::members_up_to(&database.begin_read()?, u32::from(shard), index))?;
+        let set =
+            self.with(|database| entries::members_up_to(&database.begin_read()?, u32::from(shard), index))?;
         let (members_place, members) = set.unwrap_or((base.members_place, base.members));
         Ok(Some(LogBase {
             place: last,

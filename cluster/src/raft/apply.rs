@@ -62,7 +62,10 @@ impl Cut {
     /// A cut that is in memory.
     #[must_use]
     pub fn in_memory(seq: Seq, bytes: Bytes) -> Self {
-        let pieces: Vec<Bytes> = bytes.chunks(1 << 20).map(|piece| bytes.slice_ref(piece)).collect();
+        let pieces: Vec<Bytes> = bytes
+            .chunks(1 << 20)
+            .map(|piece| bytes.slice_ref(piece))
+            .collect();
         Self {
             seq,
             bytes: Box::new(pieces.into_iter()),

@@ -153,6 +153,24 @@ impl Ballots {
         self.read(VOTES, shard.get().into())
     }
 
+    /// The term that a shard's replica has voted in last.
+    pub fn voted(&self, shard: ShardId) -> io::Result<Option<u64>> {
+        Ok(self.vote(shard)?.map(|vote| vote.term))
+    }
+
+    /// Votes for a node, for good.
+    pub fn vote_in(&self, shard: ShardId, term: u64, node: u64) -> io::Result<()> {
+        let committed = false;
+        self.save_vote(
+            shard,
+            VoteWire {
+                term,
+                node,
+                committed,
+            },
+        )
+    }
+
     /// Writes a vote; on disk when it returns. Blocks.
     pub(crate) fn save_vote(&self, shard: ShardId, vote: VoteWire) -> io::Result<()> {
         let mine = {
@@ -310,14 +328,18 @@ impl Ballots {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         drop(database.take());
         *database = open_database(&self.opener).ok();
-        Err(io::Error::other(format!("failed to write raft.redb: {error} (disk full?)")))
+        Err(io::Error::other(format!(
+            "failed to write raft.redb: {error} (disk full?)"
+        )))
     }
 }
 
 fn open_database(opener: &Opener) -> io::Result<Database> {
     let mut builder = Builder::new();
     builder.set_cache_size(1 << 20);
-    builder.create_with_backend(Backend(opener()?)).map_err(io::Error::other)
+    builder
+        .create_with_backend(Backend(opener()?))
+        .map_err(io::Error::other)
 }
 
 fn closed() -> io::Error {
@@ -325,7 +347,9 @@ fn closed() -> io::Error {
 }
 
 fn damaged(key: u32) -> io::Error {
-    io::Error::other(format!("raft.redb is damaged at shard {key} (remove this node and let it join again)"))
+    io::Error::other(format!(
+        "raft.redb is damaged at shard {key} (remove this node and let it join again)"
+    ))
 }
 
 fn seal(key: u32, row: &impl Message) -> Vec<u8> {

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use openraft::{
-    Config, EmptyNode, Raft, ServerState, SnapshotPolicy,
+    EmptyNode, Raft,
     async_runtime::WatchReceiver,
     errors::{ClientWriteError, RaftError},
     raft::ReadPolicy,
@@ -26,35 +26,15 @@ use super::{
     Applied, Batch, Callback, Kind,
     apply::Apply,
     ballots::Ballots,
+    founding::{Timing, config},
     inbox::Inbox,
     log::{LogStore, Shared},
     machine::{Machine, find},
     network::{Courier, Errand, Lines},
-    wire::{self, PieceReply, PieceWire, Unreadable, VoteWire},
+    role::{ChangeError, ProposeError, Role, Standing, watch_role},
+    wire::{self, PieceReply, PieceWire, Unreadable},
 };
-use crate::{Epoch, FrameBody, Journal, LogBase, LogPlace, Seq, ShardId};
-
-/// How long a group waits for what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timing {
-    /// Between two heartbeats of an owner.
-    pub heartbeat: Duration,
-    /// Without a heartbeat, a replica stands for election after a time between these two.
-    pub election: (Duration, Duration),
-    /// Most time that the installing of a snapshot may take.
-    pub install: Duration,
-}
-
-impl Default for Timing {
-    /// A dead owner is replaced within about a second and a half; 64 groups cost an eighth of a core.
-    fn default() -> Self {
-        Self {
-            heartbeat: Duration::from_millis(100),
-            election: (Duration::from_millis(500), Duration::from_millis(1_000)),
-            install: Duration::from_secs(600),
-        }
-    }
-}
+use crate::{Epoch, FrameBody, Journal, Seq, ShardId};
 
 /// What a group is made of.
 pub struct GroupOptions {
@@ -86,80 +66,7 @@ pub struct OpenGroupError {
     pub detail: String,
 }
 
-/// What a replica is at the moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Role {
-    /// The newest epoch that it knows of.
-    pub epoch: Epoch,
-    /// The owner, if it knows one.
-    pub owner: Option<u64>,
-    /// Whether it is the owner itself, and has applied all that older owners wrote: it may serve and propose.
-    pub serves: bool,
-    /// Why it has stopped; it has to be opened again.
-    pub failed: Option<Arc<str>>,
-}
-
-/// Why a proposal was not answered as applied.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum ProposeError {
-    /// Not taken: this node does not own the shard, or not in that epoch.
-    #[error("not the owner of shard {shard} (node {owner:?} may be)")]
-    NotOwner {
-        /// The shard.
-        shard: ShardId,
-        /// Who may be.
-        owner: Option<u64>,
-    },
-    /// Taken, and then another owner's log took its place here: it may or may not be applied elsewhere. Whoever
-    /// tries again has to be recognised.
-    #[error("shard {shard} has changed its owner (the outcome is not known)")]
-    Unknown {
-        /// The shard.
-        shard: ShardId,
-    },
-    /// The replica has stopped.
-    #[error("shard {shard} has stopped: {detail}")]
-    Stopped {
-        /// The shard.
-        shard: ShardId,
-        /// Why.
-        detail: String,
-    },
-    /// There is nothing in it.
-    #[error("a batch without records")]
-    Empty,
-}
-
-/// Why a change of a group was not made.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("shard {shard}: {detail}")]
-pub struct ChangeError {
-    /// The shard.
-    pub shard: ShardId,
-    /// What failed.
-    pub detail: String,
-}
-
-/// How a group stands, for whoever looks after it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// What this replica is.
-    pub role: Role,
-    /// Those that vote.
-    pub voters: BTreeSet<u64>,
-    /// Those that follow without a vote.
-    pub learners: BTreeSet<u64>,
-    /// The index of the last entry here.
-    pub last_index: u64,
-    /// The index of the last entry that is applied here.
-    pub applied_index: u64,
-    /// The last seq that is applied here.
-    pub applied: Seq,
-    /// How far each other replica is behind, in entries; known to the owner only.
-    pub behind: Vec<(u64, u64)>,
-}
-
-type RaftOf = Raft<Kind, Machine>;
+pub(crate) type RaftOf = Raft<Kind, Machine>;
 
 /// A replicated shard on one node. Cheap to clone.
 #[derive(Clone)]
@@ -170,55 +77,6 @@ pub struct Group {
     role: watch::Receiver<Role>,
     watching: AbortHandle,
     node: u64,
-}
-
-/// Makes a shard that has no log a group of one: this node. Its frames stay where they are and count as applied.
-pub async fn found(journal: &Journal, ballots: &Arc<Ballots>, shard: ShardId, node: u64) -> io::Result<()> {
-    if journal.log(shard).is_some() {
-        return Ok(());
-    }
-    let term = journal.epoch(shard).get().max(1);
-    let place = LogPlace { term, index: 1 };
-    let members = openraft::Membership::new_with_defaults(vec![BTreeSet::from([node])], []);
-    let base = LogBase {
-        place: Some(place),
-        seq: journal.last_seq(shard).get(),
-        epoch: journal.epoch(shard).get(),
-        members: wire::write_members(&members),
-        members_place: place,
-    };
-    // The term is used up before the log begins, so that a first owner has one of its own.
-    let vote = VoteWire {
-        term,
-        node,
-        committed: false,
-    };
-    ballots.save_vote(shard, vote)?;
-    let (answer, answered) = tokio::sync::oneshot::channel();
-    journal.begin_log(shard, base, Box::new(move |result| drop(answer.send(result))));
-    if journal.turns() == crate::Turns::ByHand {
-        journal.turn();
-    }
-    answered.await.map_err(io::Error::other)?.map_err(io::Error::other)
-}
-
-fn config(timing: Timing) -> Config {
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    Config {
-        cluster_name: "gemba".into(),
-        heartbeat_interval: millis(timing.heartbeat),
-        election_timeout_min: millis(timing.election.0),
-        election_timeout_max: millis(timing.election.1),
-        install_snapshot_timeout: millis(timing.install),
-        // The state's own snapshots stand for the log; it is purged when its keeper says so.
-        snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: 0,
-        max_payload_entries: 256,
-        // Each start is an election, so that each run of an owner has an epoch of its own.
-        enable_leader_restore: Some(false),
-        enable_pre_vote: Some(true),
-        ..Config::default()
-    }
 }
 
 impl Group {
@@ -232,7 +90,16 @@ impl Group {
     }
 
     async fn try_open(options: GroupOptions) -> io::Result<Self> {
-        let GroupOptions { shard, node, journal, ballots, courier, mut apply, timing, spool } = options;
+        let GroupOptions {
+            shard,
+            node,
+            journal,
+            ballots,
+            courier,
+            mut apply,
+            timing,
+            spool,
+        } = options;
         let base = find(shard, &journal, &ballots, apply.holds())?;
         let shared = Shared::open(shard, journal, ballots, base)?;
         shared.mend().await?;
@@ -297,22 +164,24 @@ impl Group {
         }
         let done = Arc::new(std::sync::Mutex::new(Some(done)));
         let answer = done.clone();
-        let responder = Callback(Box::new(move |result: openraft::raft::ClientWriteResult<Kind>| {
-            let result = match result {
-                Ok(written) => Ok(written.data),
-                Err(ClientWriteError::LogEntryDiscarded(_)) => Err(ProposeError::Unknown { shard }),
-                Err(ClientWriteError::ForwardToLeader(forward)) => Err(ProposeError::NotOwner {
-                    shard,
-                    owner: forward.leader_id,
-                }),
-                Err(ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_)) => {
-                    Err(ProposeError::NotOwner { shard, owner: None })
+        let responder = Callback(Box::new(
+            move |result: openraft::raft::ClientWriteResult<Kind>| {
+                let result = match result {
+                    Ok(written) => Ok(written.data),
+                    Err(ClientWriteError::LogEntryDiscarded(_)) => Err(ProposeError::Unknown { shard }),
+                    Err(ClientWriteError::ForwardToLeader(forward)) => Err(ProposeError::NotOwner {
+                        shard,
+                        owner: forward.leader_id,
+                    }),
+                    Err(
+                        ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_),
+                    ) => Err(ProposeError::NotOwner { shard, owner: None }),
+                };
+                if let Some(done) = answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    done(result);
                 }
-            };
-            if let Some(done) = answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                done(result);
-            }
-        }));
+            },
+        ));
         let leader = CommittedLeaderId::new(epoch.get());
         let sent = self
             .raft
@@ -332,7 +201,8 @@ impl Group {
     pub async fn append(&self, epoch: Epoch, body: FrameBody) -> Result<Applied, ProposeError> {
         let (answer, answered) = tokio::sync::oneshot::channel();
         // Whoever gave up does not need the answer.
-        self.propose(epoch, body, move |result| drop(answer.send(result))).await;
+        self.propose(epoch, body, move |result| drop(answer.send(result)))
+            .await;
         let shard = self.shared.shard;
         answered.await.unwrap_or(Err(ProposeError::Unknown { shard }))
     }
@@ -343,8 +213,14 @@ impl Group {
         let shard = self.shared.shard;
         let confirmed = self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await;
         confirmed.map(drop).map_err(|error| match error {
-            RaftError::Fatal(fatal) => ProposeError::Stopped { shard, detail: fatal.to_string() },
-            RaftError::APIError(_) => ProposeError::NotOwner { shard, owner: self.role.borrow().owner },
+            RaftError::Fatal(fatal) => ProposeError::Stopped {
+                shard,
+                detail: fatal.to_string(),
+            },
+            RaftError::APIError(_) => ProposeError::NotOwner {
+                shard,
+                owner: self.role.borrow().owner,
+            },
         })
     }
 
@@ -389,15 +265,27 @@ impl Group {
     pub async fn purge_up_to(&self, seq: Seq) -> Result<(), ChangeError> {
         let shared = self.shared.clone();
         let found = shared
-            .blocking(move |shared| shared.journal.place_up_to(shared.shard, seq).map_err(io::Error::other))
+            .blocking(move |shared| {
+                shared
+                    .journal
+                    .place_up_to(shared.shard, seq)
+                    .map_err(io::Error::other)
+            })
             .await
             .map_err(|error| self.change_error(&error))?;
         let Some((place, _)) = found else { return Ok(()) };
         let trigger = self.raft.trigger();
-        trigger.snapshot().await.map_err(|fatal| self.change_error(&fatal))?;
+        trigger
+            .snapshot()
+            .await
+            .map_err(|fatal| self.change_error(&fatal))?;
         let wait = self.raft.wait(Some(Duration::from_secs(60)));
         let seen = wait.metrics(
-            move |metrics| metrics.snapshot.is_some_and(|snapshot| snapshot.index() >= place.index),
+            move |metrics| {
+                metrics
+                    .snapshot
+                    .is_some_and(|snapshot| snapshot.index() >= place.index)
+            },
             "a snapshot that covers what is purged",
         );
         seen.await.map_err(|error| self.change_error(&error))?;
@@ -413,7 +301,11 @@ impl Group {
         let metrics = self.raft.metrics().borrow_watched().clone();
         let last_index = metrics.last_log_index.unwrap_or_default();
         let members = metrics.membership_config.membership();
-        let behind = metrics.replication.iter().flatten().filter(|(node, _)| **node != self.node);
+        let behind = metrics
+            .replication
+            .iter()
+            .flatten()
+            .filter(|(node, _)| **node != self.node);
         Standing {
             role: self.role.borrow().clone(),
             voters: members.voter_ids().collect(),
@@ -436,7 +328,11 @@ impl Group {
         match errand {
             Errand::Append => {
                 let request = wire::read_append(body).map_err(unreadable)?;
-                let reply = self.raft.append_entries(request).await.map_err(io::Error::other)?;
+                let reply = self
+                    .raft
+                    .append_entries(request)
+                    .await
+                    .map_err(io::Error::other)?;
                 Ok(wire::write_append_reply(&reply))
             }
             Errand::Vote => {
@@ -451,7 +347,11 @@ impl Group {
             }
             Errand::Transfer => {
                 let request = wire::read_transfer(&body).map_err(unreadable)?;
-                let reply = self.raft.handle_transfer_leader(request).await.map_err(io::Error::other)?;
+                let reply = self
+                    .raft
+                    .handle_transfer_leader(request)
+                    .await
+                    .map_err(io::Error::other)?;
                 Ok(wire::write_transfer_reply(&reply))
             }
             Errand::Piece => {
@@ -479,47 +379,6 @@ impl Group {
         ChangeError {
             shard: self.shared.shard,
             detail: detail.to_string(),
-        }
-    }
-}
-
-/// Tells what the replica is, from what raft says and from what the state machine has announced.
-async fn watch_role(raft: RaftOf, mut began: watch::Receiver<(Epoch, bool)>, publish: watch::Sender<Role>) {
-    let mut metrics = raft.metrics();
-    loop {
-        let (role, ended) = {
-            let seen = metrics.borrow_and_update();
-            let (epoch, mine) = *began.borrow_and_update();
-            let term = Epoch::new(seen.current_term);
-            let leads = seen.state == ServerState::Leader && seen.current_leader == Some(seen.id);
-            let failed = seen.running_state.as_ref().err().map(|fatal| fatal.to_string().into());
-            let role = Role {
-                epoch: term,
-                owner: seen.current_leader,
-                serves: leads && mine && epoch == term && failed.is_none(),
-                failed,
-            };
-            (role.clone(), role.failed.is_some())
-        };
-        publish.send_if_modified(|known| {
-            let is_new = *known != role;
-            *known = role;
-            is_new
-        });
-        if ended {
-            return;
-        }
-        let changed = tokio::select! {
-            biased;
-            changed = metrics.changed() => changed.is_ok(),
-            changed = began.changed() => changed.is_ok(),
-        };
-        if !changed {
-            publish.send_modify(|role| {
-                role.serves = false;
-                role.failed.get_or_insert_with(|| "it was closed".into());
-            });
-            return;
         }
     }
 }

@@ -26,9 +26,7 @@ use super::{
     ballots::Ballots,
     wire::{log_id, place, raft_entry, write_members},
 };
-use crate::{
-    Answered, AppendError, Entry, Epoch, Journal, LogBase, LogPlace, Said, Seq, ShardId, Turns,
-};
+use crate::{Answered, AppendError, Entry, Epoch, Journal, LogBase, LogPlace, Said, Seq, ShardId, Turns};
 
 /// Most bytes of flushed entries that are kept in memory.
 const TAIL_BYTES: usize = 4 << 20;
@@ -61,7 +59,12 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Takes up a group's log where the journal has it.
-    pub(crate) fn open(shard: ShardId, journal: Journal, ballots: Arc<Ballots>, applied: LogBase) -> io::Result<Arc<Self>> {
+    pub(crate) fn open(
+        shard: ShardId,
+        journal: Journal,
+        ballots: Arc<Ballots>,
+        applied: LogBase,
+    ) -> io::Result<Arc<Self>> {
         let vote = ballots.vote(shard)?.map(Vote::from);
         let shared = Self {
             shard,
@@ -90,7 +93,11 @@ impl Shared {
         let (base, log) = (self.applied(), self.journal.log(self.shard).unwrap_or_default());
         let Some(at) = base.place else { return Ok(()) };
         let known = log.base.place == Some(at)
-            || (log.last >= Some(at) && self.journal.row_at(self.shard, at.index).is_ok_and(|row| row.0 == at));
+            || (log.last >= Some(at)
+                && self
+                    .journal
+                    .row_at(self.shard, at.index)
+                    .is_ok_and(|row| row.is_some_and(|row| row.0 == at)));
         if known {
             return Ok(());
         }
@@ -116,7 +123,10 @@ impl Shared {
     }
 
     pub(crate) fn applied(&self) -> LogBase {
-        self.applied.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.applied
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Does what blocks: on a thread for it, or here where the journal is worked by hand.
@@ -143,7 +153,10 @@ impl Shared {
             // Whoever gave up does not need the answer.
             Box::new(move |result| drop(answer.send(result))),
         );
-        answered.await.map_err(io::Error::other)?.map_err(io::Error::other)
+        answered
+            .await
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)
     }
 
     /// The entries of a range, up to a number of bytes.
@@ -173,7 +186,8 @@ impl Shared {
                 read.map_err(io::Error::other)
             })
             .await?;
-        let is_whole = read.last().is_some_and(|entry| entry.place.index + 1 == until);
+        // A log may begin anywhere; what is evicted from the tail is on disk.
+        let is_whole = read.last().is_none_or(|entry| entry.place.index + 1 == until);
         if is_whole && read.iter().map(Entry::length).sum::<usize>() < bytes {
             read.append(&mut kept);
         }
@@ -261,7 +275,11 @@ impl LogStore {
         if from >= until {
             return Ok(Vec::new());
         }
-        let from = self.0.tail().purged.map_or(from, |purged| from.max(purged.index + 1));
+        let from = self
+            .0
+            .tail()
+            .purged
+            .map_or(from, |purged| from.max(purged.index + 1));
         let entries = self.0.read(from, until, bytes).await?;
         entries
             .iter()
@@ -366,7 +384,10 @@ impl RaftLogStorage<Kind> for LogStore {
         let log = self.0.journal.log(shard).unwrap_or_default();
         if self.0.tail().last.is_none_or(|last| last.index < at.index) {
             // The state came by a snapshot: the log goes on after it.
-            let base = self.0.applied();
+            let mut base = self.0.applied();
+            if base.place.is_none() {
+                base.place = Some(at);
+            }
             if base.place != Some(at) {
                 return Err(io::Error::other(format!(
                     "the log of shard {shard} cannot go on after {id}: the state stands at {:?}",
@@ -388,10 +409,11 @@ impl RaftLogStorage<Kind> for LogStore {
         if at.index < log.first_index() {
             return Ok(());
         }
-        let (_, seq) = self
+        let row = self
             .0
             .blocking(move |shared| shared.journal.row_at(shard, at.index).map_err(io::Error::other))
             .await?;
+        let Some((_, seq)) = row else { return Ok(()) };
         self.0
             .change(|journal, done| journal.purge_log(shard, at.index, seq, done))
             .await

@@ -44,7 +44,7 @@ pub(crate) fn find(shard: ShardId, journal: &Journal, ballots: &Ballots, holds: 
         }
         let known = match &log {
             Some(log) if log.base.place == Some(at) => Some(at),
-            _ => journal.row_at(shard, at.index).ok().map(|row| row.0),
+            _ => journal.row_at(shard, at.index).ok().flatten().map(|row| row.0),
         };
         if known != Some(at) {
             return Ok(base);
@@ -107,7 +107,9 @@ impl Machine {
 
     async fn applied(&mut self, batch: Batch, at: &LogId) -> io::Result<Applied> {
         let Batch::Placed(frame) = batch else {
-            return Err(io::Error::other(format!("entry {at} has no place in the journal")));
+            return Err(io::Error::other(format!(
+                "entry {at} has no place in the journal"
+            )));
         };
         let done = Applied {
             first: frame.first(),
@@ -120,21 +122,18 @@ impl Machine {
         Ok(done)
     }
 
-    async fn cut(&mut self) -> io::Result<Option<(LogBase, Cut)>> {
+    async fn cut(&mut self) -> io::Result<(LogBase, Cut)> {
         let applied = self.shared.applied();
-        if applied.place.is_none() {
-            return Ok(None);
-        }
         let cut = self.apply.snapshot().await?;
         if cut.seq.get() == applied.seq {
-            return Ok(Some((applied, cut)));
+            return Ok((applied, cut));
         }
         let seq = cut.seq;
         let shared = self.shared.clone();
         let base = shared
             .blocking(move |shared| find(shared.shard, &shared.journal, &shared.ballots, seq))
             .await?;
-        Ok(base.place.is_some().then_some((base, cut)))
+        Ok((base, cut))
     }
 }
 
@@ -153,17 +152,16 @@ fn snapshot(base: &LogBase, snapshot: Cut) -> io::Result<Snapshot> {
 }
 
 /// Hands over a cut that was made already.
-pub(crate) struct Builder(Option<io::Result<Option<(LogBase, Cut)>>>);
+pub(crate) struct Builder(Option<io::Result<(LogBase, Cut)>>);
 
 impl RaftSnapshotBuilder<Kind> for Builder {
     type SnapshotData = Cut;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        match self.0.take() {
-            Some(Ok(Some((base, cut)))) => snapshot(&base, cut),
-            Some(Ok(None)) | None => Err(io::Error::other("there is nothing to make a snapshot of")),
-            Some(Err(error)) => Err(error),
-        }
+        let made = self.0.take();
+        let (base, cut) =
+            made.unwrap_or_else(|| Err(io::Error::other("the snapshot was handed over already")))?;
+        snapshot(&base, cut)
     }
 }
 
@@ -219,7 +217,12 @@ impl RaftStateMachine<Kind> for Machine {
             seq: cut.seq.get(),
             epoch: at.map_or(0, |at| at.term),
             members: write_members(meta.last_membership.membership()),
-            members_place: meta.last_membership.log_id().as_ref().map(place).unwrap_or_default(),
+            members_place: meta
+                .last_membership
+                .log_id()
+                .as_ref()
+                .map(place)
+                .unwrap_or_default(),
         };
         let row = base.clone();
         self.shared
@@ -232,9 +235,10 @@ impl RaftStateMachine<Kind> for Machine {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
-        match self.cut().await? {
-            Some((base, cut)) => snapshot(&base, cut).map(Some),
-            None => Ok(None),
+        if self.shared.applied().place.is_none() {
+            return Ok(None);
         }
+        let (base, cut) = self.cut().await?;
+        snapshot(&base, cut).map(Some)
     }
 }

@@ -153,8 +153,15 @@ impl Line {
         }
     }
 
-    async fn send_pieces(&self, vote: Vote, snapshot: Snapshot) -> Result<SnapshotResponse<Kind>, StreamingError<Kind>> {
-        let Snapshot { meta, snapshot: Cut { seq, mut bytes } } = snapshot;
+    async fn send_pieces(
+        &self,
+        vote: Vote,
+        snapshot: Snapshot,
+    ) -> Result<SnapshotResponse<Kind>, StreamingError<Kind>> {
+        let Snapshot {
+            meta,
+            snapshot: Cut { seq, mut bytes },
+        } = snapshot;
         let stored = &meta.last_membership;
         let mut piece = PieceWire {
             sending: throw(),
@@ -210,10 +217,17 @@ impl RaftNetworkV2<Kind> for Line {
         .await
     }
 
-    async fn vote(&mut self, request: VoteRequest<Kind>, option: RPCOption) -> Result<VoteResponse<Kind>, RPCError<Kind>> {
-        self.ask(Errand::Vote, wire::write_vote(&request), option.soft_ttl(), |answer| {
-            wire::read_vote_reply(&answer)
-        })
+    async fn vote(
+        &mut self,
+        request: VoteRequest<Kind>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Kind>, RPCError<Kind>> {
+        self.ask(
+            Errand::Vote,
+            wire::write_vote(&request),
+            option.soft_ttl(),
+            |answer| wire::read_vote_reply(&answer),
+        )
         .await
     }
 
@@ -222,9 +236,12 @@ impl RaftNetworkV2<Kind> for Line {
         request: VoteRequest<Kind>,
         option: RPCOption,
     ) -> Result<VoteResponse<Kind>, RPCError<Kind>> {
-        self.ask(Errand::PreVote, wire::write_vote(&request), option.soft_ttl(), |answer| {
-            wire::read_vote_reply(&answer)
-        })
+        self.ask(
+            Errand::PreVote,
+            wire::write_vote(&request),
+            option.soft_ttl(),
+            |answer| wire::read_vote_reply(&answer),
+        )
         .await
     }
 
@@ -247,9 +264,12 @@ impl RaftNetworkV2<Kind> for Line {
         request: TransferLeaderRequest<Kind>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Kind>, RPCError<Kind>> {
-        self.ask(Errand::Transfer, wire::write_transfer(&request), option.soft_ttl(), |answer| {
-            wire::read_transfer_reply(&answer)
-        })
+        self.ask(
+            Errand::Transfer,
+            wire::write_transfer(&request),
+            option.soft_ttl(),
+            |answer| wire::read_transfer_reply(&answer),
+        )
         .await
     }
 

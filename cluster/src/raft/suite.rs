@@ -1,10 +1,6 @@
 //! openraft's own tests of a store, over the journal and the state machine.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use openraft::{
     StorageError,

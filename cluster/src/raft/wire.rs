@@ -23,7 +23,7 @@ use crate::{Entry, Frame, LogPlace, Said};
 /// A message that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("not a message of this protocol: {0}")]
-pub struct Unreadable(pub(crate) String);
+pub(crate) struct Unreadable(pub(crate) String);
 
 impl Unreadable {
     pub(crate) fn new(what: impl ToString) -> Self {
@@ -331,7 +331,11 @@ pub(crate) fn write_vote_reply(reply: &VoteResponse<Kind>) -> Bytes {
 
 pub(crate) fn read_vote_reply(bytes: &[u8]) -> Result<VoteResponse<Kind>, Unreadable> {
     let wire: BallotWire = read(bytes)?;
-    Ok(VoteResponse::new(vote(wire.vote)?, wire.last.map(Into::into), wire.flag))
+    Ok(VoteResponse::new(
+        vote(wire.vote)?,
+        wire.last.map(Into::into),
+        wire.flag,
+    ))
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -1,0 +1,210 @@
+//! How a node joins: it says who it is to any member, and learns the map.
+//!
+//! Promises: a node that does not fit (another cluster, a number that is taken, a protocol that is not spoken) is told
+//! why; joining twice is joining once.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use prost::Message;
+use thiserror::Error;
+
+use super::Keeper;
+use crate::{
+    Errand, ShardId, Undelivered,
+    map::{Change, ClusterMap, Member},
+    net::{Lines, PROTOCOL, PeerName, Refusal},
+};
+
+/// What a node says when it meets another one.
+#[derive(Clone, PartialEq, Message)]
+struct HelloWire {
+    /// Who says it.
+    #[prost(message, optional, tag = "1")]
+    member: Option<Member>,
+    /// Whether it wants to join, or only to know whether the other one lives.
+    #[prost(bool, tag = "2")]
+    joins: bool,
+    /// The name of its cluster: the certificate says so too, and this one can be told.
+    #[prost(string, tag = "3")]
+    cluster: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WelcomeWire {
+    #[prost(bytes = "bytes", tag = "1")]
+    map: Bytes,
+    /// Ask there instead: the map's owner.
+    #[prost(string, tag = "2")]
+    ask_at: String,
+}
+
+/// What a joining node learns.
+#[derive(Debug, Clone)]
+pub struct Welcome {
+    /// The cluster's map, with the new node in it.
+    pub map: ClusterMap,
+}
+
+/// Why a node did not join.
+#[derive(Debug, Error)]
+pub enum JoinError {
+    /// Nobody answered, or not as it should.
+    #[error("failed to join by {address}: {source}")]
+    Undelivered {
+        /// Whom it asked.
+        address: String,
+        /// What failed.
+        source: Undelivered,
+    },
+    /// The cluster does not take it.
+    #[error("failed to join by {address}: {reason}")]
+    Refused {
+        /// Whom it asked.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Keeper {
+    /// Joins a cluster by any of its members. Afterwards its groups come to this node as the map says.
+    pub async fn join(&self, lines: &Lines, address: &str, within: Duration) -> Result<Welcome, JoinError> {
+        let hello = HelloWire {
+            member: Some(self.0.member.clone()),
+            joins: true,
+            cluster: self.0.cluster.clone(),
+        };
+        let body: Bytes = hello.encode_to_vec().into();
+        let mut address = address.to_owned();
+        // The member that was asked may not own the map; the one it names may just have lost it.
+        for _ in 0..8 {
+            let asked = lines.ask_at(&address, Errand::Hello, body.clone(), within).await;
+            let answer = asked.map_err(|source| JoinError::Undelivered {
+                address: address.clone(),
+                source,
+            })?;
+            let refused = |reason: String| JoinError::Refused {
+                address: address.clone(),
+                reason,
+            };
+            let welcome = WelcomeWire::decode(answer).map_err(|error| refused(error.to_string()))?;
+            if !welcome.ask_at.is_empty() {
+                address = welcome.ask_at;
+                tokio::time::sleep(self.0.timing.heartbeat).await;
+                continue;
+            }
+            let map = ClusterMap::decode(&welcome.map).map_err(|error| refused(error.to_string()))?;
+            self.take_map(map.clone());
+            return Ok(Welcome { map });
+        }
+        let reason = "nobody owns the cluster's map".to_owned();
+        Err(JoinError::Refused { address, reason })
+    }
+
+    /// Takes up a map that came by another way than its group.
+    fn take_map(&self, map: ClusterMap) {
+        let is_newer = self.0.publish.send_if_modified(|known| {
+            let is_newer = map.seq > known.seq;
+            if is_newer {
+                *known = map.clone().into();
+            }
+            is_newer
+        });
+        if is_newer {
+            self.0.wake.notify_one();
+        }
+    }
+
+    /// Whether a node lives; learns its map if that is newer.
+    pub(super) async fn greet(&self, node: u64) -> bool {
+        let hello = HelloWire {
+            member: Some(self.0.member.clone()),
+            joins: false,
+            cluster: self.0.cluster.clone(),
+        };
+        let body = hello.encode_to_vec().into();
+        let within = self.0.timing.election.1;
+        let sent = self
+            .0
+            .courier
+            .send(node, Errand::Hello, ShardId::MAP, body, within)
+            .await;
+        let Ok(answer) = sent else { return false };
+        let map = WelcomeWire::decode(answer)
+            .map_err(io::Error::other)
+            .and_then(|welcome| ClusterMap::decode(&welcome.map));
+        match map {
+            Ok(map) => self.take_map(map),
+            Err(error) => tracing::warn!(node, %error, "a node said what is not understood"),
+        }
+        true
+    }
+
+    pub(super) async fn welcome(&self, from: &PeerName, body: &[u8]) -> Result<Bytes, Refusal> {
+        let never = |reason: String| Refusal::Never(reason);
+        let hello = HelloWire::decode(body).map_err(|error| never(error.to_string()))?;
+        if hello.cluster != self.0.cluster {
+            return Err(never(format!(
+                "this is cluster {:?}, not {:?}",
+                self.0.cluster, hello.cluster
+            )));
+        }
+        let member = hello
+            .member
+            .ok_or_else(|| never("a hello without a member".into()))?;
+        if member.node != from.node {
+            return Err(never(format!(
+                "the certificate is of node {}, the hello of node {}",
+                from.node, member.node
+            )));
+        }
+        let known = self.map().borrow().members.get(&member.node).cloned();
+        if let Some(known) = &known
+            && known.instance != member.instance
+            && !hello.joins
+        {
+            return Err(never(format!(
+                "there is another node {}, at {}",
+                known.node, known.address
+            )));
+        }
+        if hello.joins {
+            if member.protocol != PROTOCOL {
+                return Err(never(format!(
+                    "node {} speaks protocol {}, this cluster {PROTOCOL} (upgrade the older one)",
+                    member.node, member.protocol
+                )));
+            }
+            let group = self.group(ShardId::MAP);
+            let role = group
+                .map(|group| group.role().borrow().clone())
+                .unwrap_or_default();
+            if !role.serves {
+                let map = self.map().borrow().clone();
+                let owner = role.owner.filter(|owner| *owner != self.0.member.node);
+                let owner = owner.and_then(|owner| map.members.get(&owner));
+                let Some(owner) = owner else {
+                    return Err(Refusal::NotNow(
+                        "nobody owns the cluster's map at the moment".into(),
+                    ));
+                };
+                let ask_at = owner.address.clone();
+                let welcome = WelcomeWire {
+                    map: Bytes::new(),
+                    ask_at,
+                };
+                return Ok(welcome.encode_to_vec().into());
+            }
+            if known.as_ref() != Some(&member) {
+                self.change_map(Change::Join(member)).await.map_err(never)?;
+            }
+        }
+        let map = self.map().borrow().encode();
+        let welcome = WelcomeWire {
+            map,
+            ask_at: String::new(),
+        };
+        Ok(welcome.encode_to_vec().into())
+    }
+}
