@@ -9,7 +9,7 @@ mod joining;
 mod rounds;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -23,8 +23,8 @@ use tokio::{
 
 pub use self::joining::{JoinError, Welcome};
 use crate::{
-    Apply, Ballots, Boxed, Courier, Errand, Group, GroupOptions, Identity, Journal, Role, ShardId, Timing,
-    found,
+    Apply, Ballots, Boxed, Courier, Epoch, Errand, Group, GroupOptions, Identity, Journal, ProposeError,
+    Role, ShardId, Timing, found,
     map::{Change, ClusterMap, Founding, MapState, Member, Refusals, change_body},
     net::{Answers, PeerName, Refusal},
 };
@@ -86,6 +86,8 @@ struct Inner {
     map: Mutex<MapSeen>,
     /// The newest map, for all who watch it.
     publish: watch::Sender<Arc<ClusterMap>>,
+    /// What owners say of their groups: the epoch, and the members.
+    heard: Mutex<BTreeMap<u16, (Epoch, BTreeSet<u64>)>>,
     /// Something may have to be done.
     wake: Notify,
     working: Mutex<Vec<AbortHandle>>,
@@ -129,6 +131,7 @@ impl Keeper {
                 refusals: Refusals::default(),
             }),
             publish,
+            heard: Mutex::default(),
             wake: Notify::new(),
             working: Mutex::default(),
         }));
@@ -193,18 +196,25 @@ impl Keeper {
         let group = self
             .group(ShardId::MAP)
             .ok_or("this node does not keep the cluster's map")?;
-        let role = self.serving(&group).await;
-        if !role.serves {
-            return Err(format!(
-                "this node does not own the cluster's map (node {:?} may)",
-                role.owner
-            ));
-        }
-        let epoch = role.epoch;
-        let applied = group
-            .append(epoch, change_body(change))
-            .await
-            .map_err(|error| error.to_string())?;
+        let mut tries = 0;
+        let applied = loop {
+            let role = self.serving(&group).await;
+            if !role.serves {
+                return Err(format!(
+                    "this node does not own the cluster's map (node {:?} may)",
+                    role.owner
+                ));
+            }
+            tries += 1;
+            match group.append(role.epoch, change_body(change.clone())).await {
+                Ok(applied) => break applied,
+                // Not taken, so it may be tried again.
+                Err(ProposeError::NotNow { .. } | ProposeError::NotOwner { .. }) if tries < 20 => {
+                    tokio::time::sleep(self.0.timing.heartbeat).await;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        };
         let seen = self.0.map.lock().unwrap_or_else(PoisonError::into_inner);
         seen.refusals.of(applied.last).map_or(Ok(()), Err)
     }
@@ -232,6 +242,15 @@ impl Keeper {
         let groups = std::mem::take(&mut *self.0.groups.write().unwrap_or_else(PoisonError::into_inner));
         for group in groups.values() {
             group.close().await;
+        }
+    }
+
+    /// Notes what an owner says of its group.
+    fn hear_of(&self, shard: ShardId, epoch: Epoch, members: BTreeSet<u64>) {
+        let mut heard = self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = heard.entry(shard.get()).or_default();
+        if known.0 <= epoch {
+            *known = (epoch, members);
         }
     }
 

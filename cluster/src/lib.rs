@@ -1,7 +1,8 @@
-//! The journal: a durable, ordered log per shard, with one commit for all shards of a node.
+//! The journal: a durable, ordered log per shard, with one commit for all shards of a node; and its replication.
 //!
 //! Invariant: moves bytes and knows no twin. What it reported as appended survives a crash; what it reads back is
-//! what was appended or an error that names shard and seq.
+//! what was appended or an error that names shard and seq. What a [`Group`] reported as applied is on the disks of a
+//! majority, and every replica applies the same records at the same seqs.
 
 mod frame;
 mod journal;

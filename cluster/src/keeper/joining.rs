@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::Keeper;
 use crate::{
-    Errand, ShardId, Undelivered,
+    Epoch, Errand, Group, ShardId, Undelivered,
     map::{Change, ClusterMap, Member},
     net::{Lines, PROTOCOL, PeerName, Refusal},
 };
@@ -37,6 +37,20 @@ struct WelcomeWire {
     /// Ask there instead: the map's owner.
     #[prost(string, tag = "2")]
     ask_at: String,
+    /// Whom the shards have that the answering node owns.
+    #[prost(message, repeated, tag = "3")]
+    owned: Vec<OwnedRow>,
+}
+
+/// A shard that a node owns, with the members that a majority has taken in.
+#[derive(Clone, PartialEq, Message)]
+struct OwnedRow {
+    #[prost(uint32, tag = "1")]
+    shard: u32,
+    #[prost(uint64, tag = "2")]
+    epoch: u64,
+    #[prost(uint64, repeated, tag = "3")]
+    members: Vec<u64>,
 }
 
 /// What a joining node learns.
@@ -131,14 +145,41 @@ impl Keeper {
             .send(node, Errand::Hello, ShardId::MAP, body, within)
             .await;
         let Ok(answer) = sent else { return false };
-        let map = WelcomeWire::decode(answer)
-            .map_err(io::Error::other)
-            .and_then(|welcome| ClusterMap::decode(&welcome.map));
-        match map {
-            Ok(map) => self.take_map(map),
+        let welcome = WelcomeWire::decode(answer).map_err(io::Error::other);
+        match welcome.and_then(|welcome| Ok((ClusterMap::decode(&welcome.map)?, welcome.owned))) {
+            Ok((map, owned)) => {
+                self.take_map(map);
+                for OwnedRow {
+                    shard,
+                    epoch,
+                    members,
+                } in owned
+                {
+                    let Ok(shard) = u16::try_from(shard) else { continue };
+                    self.hear_of(
+                        ShardId::new(shard),
+                        Epoch::new(epoch),
+                        members.into_iter().collect(),
+                    );
+                }
+            }
             Err(error) => tracing::warn!(node, %error, "a node said what is not understood"),
         }
         true
+    }
+
+    /// Whom the shards have that this node owns.
+    fn owned(&self) -> Vec<OwnedRow> {
+        let of = |group: Group| {
+            let standing = group.standing();
+            let is_known = standing.role.serves && standing.is_settled;
+            is_known.then(|| OwnedRow {
+                shard: group.shard().get().into(),
+                epoch: standing.role.epoch.get(),
+                members: standing.voters.union(&standing.learners).copied().collect(),
+            })
+        };
+        self.groups().into_iter().filter_map(of).collect()
     }
 
     pub(super) async fn welcome(&self, from: &PeerName, body: &[u8]) -> Result<Bytes, Refusal> {
@@ -191,8 +232,8 @@ impl Keeper {
                 };
                 let ask_at = owner.address.clone();
                 let welcome = WelcomeWire {
-                    map: Bytes::new(),
                     ask_at,
+                    ..WelcomeWire::default()
                 };
                 return Ok(welcome.encode_to_vec().into());
             }
@@ -203,7 +244,8 @@ impl Keeper {
         let map = self.map().borrow().encode();
         let welcome = WelcomeWire {
             map,
-            ask_at: String::new(),
+            owned: self.owned(),
+            ..WelcomeWire::default()
         };
         Ok(welcome.encode_to_vec().into())
     }

@@ -101,12 +101,24 @@ impl Keeper {
 
     /// Leaves a group that has let this node go.
     async fn leave(&self, group: &Group) {
-        let (shard, node, standing) = (group.shard(), self.0.member.node, group.standing());
-        let is_let_go = !standing.voters.contains(&node) && !standing.learners.contains(&node);
+        let (shard, node) = (group.shard(), self.0.member.node);
+        // A node that is let go need not hear of it in the log: it is no longer sent to. Its owner says so.
+        let is_let_go = {
+            let heard = self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            let epoch = group.role().borrow().epoch;
+            heard.get(&shard.get()).is_some_and(|(known, members)| {
+                *known >= epoch && !members.is_empty() && !members.contains(&node)
+            })
+        };
         // The map's group is followed as long as there is one: it says where everything is.
-        if !is_let_go || standing.voters.is_empty() || shard == ShardId::MAP {
+        if !is_let_go || shard == ShardId::MAP {
             return;
         }
+        self.0
+            .heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&shard.get());
         self.remove_group(shard);
         group.close().await;
         let (answer, answered) = tokio::sync::oneshot::channel();

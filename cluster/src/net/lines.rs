@@ -143,8 +143,9 @@ impl Courier for Lines {
         within: Duration,
     ) -> Boxed<'static, Result<Bytes, Undelivered>> {
         let is_bulk = body.len() > SHORT || matches!(errand, Errand::Piece | Errand::Batch);
-        let channel = self.channel(to, is_bulk);
-        Box::pin(ask(channel, to, errand, shard, body, within))
+        let lines = self.clone();
+        // A channel is made within the runtime that will drive it.
+        Box::pin(async move { ask(lines.channel(to, is_bulk), to, errand, shard, body, within).await })
     }
 }
 

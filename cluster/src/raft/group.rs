@@ -15,7 +15,7 @@ use bytes::Bytes;
 use openraft::{
     EmptyNode, Raft,
     async_runtime::WatchReceiver,
-    errors::{ClientWriteError, RaftError},
+    errors::{ClientWriteError, ForwardReason, RaftError},
     raft::ReadPolicy,
     vote::leader_id_std::CommittedLeaderId,
 };
@@ -169,6 +169,11 @@ impl Group {
                 let result = match result {
                     Ok(written) => Ok(written.data),
                     Err(ClientWriteError::LogEntryDiscarded(_)) => Err(ProposeError::Unknown { shard }),
+                    Err(ClientWriteError::ForwardToLeader(forward))
+                        if forward.reason != ForwardReason::NotLeader =>
+                    {
+                        Err(ProposeError::NotNow { shard })
+                    }
                     Err(ClientWriteError::ForwardToLeader(forward)) => Err(ProposeError::NotOwner {
                         shard,
                         owner: forward.leader_id,
@@ -310,6 +315,7 @@ impl Group {
             role: self.role.borrow().clone(),
             voters: members.voter_ids().collect(),
             learners: members.learner_ids().collect(),
+            is_settled: metrics.membership_config == metrics.committed_membership_config,
             last_index,
             applied_index: metrics.last_applied.map_or(0, |applied| applied.index()),
             applied: Seq::new(self.shared.applied().seq),

@@ -36,6 +36,12 @@ pub enum ProposeError {
         /// Who may be.
         owner: Option<u64>,
     },
+    /// Not taken: this owner has not heard of a majority for a while, or is handing over. It may be tried again.
+    #[error("shard {shard} takes nothing at the moment")]
+    NotNow {
+        /// The shard.
+        shard: ShardId,
+    },
     /// Taken, and then another owner's log took its place here: it may or may not be applied elsewhere. Whoever
     /// tries again has to be recognised.
     #[error("shard {shard} has changed its owner (the outcome is not known)")]
@@ -75,6 +81,8 @@ pub struct Standing {
     pub voters: BTreeSet<u64>,
     /// Those that follow without a vote.
     pub learners: BTreeSet<u64>,
+    /// Whether a majority has taken these members in.
+    pub is_settled: bool,
     /// The index of the last entry here.
     pub last_index: u64,
     /// The index of the last entry that is applied here.

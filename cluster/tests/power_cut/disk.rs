@@ -156,9 +156,15 @@ impl StorageBackend for Handle {
         self.0.spend()?;
         if !self.0.lies {
             self.with(|file| {
-                file.safe = file.seen.clone();
-                file.unsynced.clear();
-                file.resized = None;
+                if let Some(length) = file.resized.take() {
+                    file.safe.resize(length, 0);
+                }
+                for (offset, data) in std::mem::take(&mut file.unsynced) {
+                    let end = (offset + data.len()).min(file.safe.len());
+                    if offset < end {
+                        file.safe[offset..end].copy_from_slice(&data[..end - offset]);
+                    }
+                }
             });
         }
         Ok(())

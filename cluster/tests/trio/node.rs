@@ -12,7 +12,7 @@ use std::{
 };
 
 use gemba_cluster::{
-    Ballots, Courier, Folder, Group, Journal, JournalOptions, Role, SegmentFiles, ShardId, Timing,
+    Ballots, Folder, Group, Journal, JournalOptions, Role, SegmentFiles, ShardId, Timing,
     keeper::{Keeper, KeeperOptions},
     map::Member,
     net::{AddressBook, Answers, Authority, Credentials, Lines, PeerName, Port, PortLimits},
@@ -159,7 +159,7 @@ impl Site {
             .block_on(Keeper::open(KeeperOptions {
                 cluster: CLUSTER.into(),
                 member,
-                journal: journal.clone(),
+                journal,
                 ballots,
                 courier: Arc::new(lines.clone()),
                 shards: Arc::new(toys.clone()),
@@ -187,7 +187,6 @@ impl Site {
             lines,
             port: Some(port),
             toys,
-            journal,
             is_off,
         }
     }
@@ -234,7 +233,6 @@ pub(crate) struct Node {
     pub(crate) lines: Lines,
     port: Option<Port>,
     pub(crate) toys: Toys,
-    pub(crate) journal: Journal,
     is_off: Arc<AtomicBool>,
 }
 

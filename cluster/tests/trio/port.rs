@@ -68,10 +68,7 @@ fn two_nodes_with_one_number_are_told_apart() {
     let second = site.node(2);
     second.join(&first);
     let mut elsewhere = Site::new();
-    std::mem::swap(
-        &mut elsewhere.authority,
-        &mut Authority::load(site.authority.certificate().into(), site.authority.key().into()),
-    );
+    elsewhere.authority = Authority::load(site.authority.certificate().into(), site.authority.key().into());
     let double = elsewhere.node(2);
     let address = first.address().to_string();
     let joined = double.run(

@@ -90,13 +90,6 @@ impl Toys {
             .copied()
             .unwrap_or_default()
     }
-
-    /// Makes a durable snapshot of a shard.
-    pub(crate) fn save(&self, shard: u16) -> Seq {
-        let state = self.state(shard);
-        self.durable.lock().expect("states").insert(shard, state);
-        Seq::new(state.0)
-    }
 }
 
 impl Shards for Toys {
