@@ -264,6 +264,14 @@ impl Journal {
         self.committer.queue(Job::Append(append))
     }
 
+    /// The shards that have ever been appended to.
+    #[must_use]
+    pub fn shards(&self) -> Vec<ShardId> {
+        let extents = self.shared.extents.read().unwrap_or_else(PoisonError::into_inner);
+        let used = extents.iter().filter(|(_, extent)| extent.last > 0);
+        used.map(|(shard, _)| ShardId::new(*shard)).collect()
+    }
+
     /// The last durable seq of a shard; 0 where it has none.
     #[must_use]
     pub fn last_seq(&self, shard: ShardId) -> Seq {

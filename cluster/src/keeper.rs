@@ -88,6 +88,10 @@ struct Inner {
     publish: watch::Sender<Arc<ClusterMap>>,
     /// What owners say of their groups: the epoch, and the members.
     heard: Mutex<BTreeMap<u16, (Epoch, BTreeSet<u64>)>>,
+    /// Shards whose log is damaged here.
+    damaged: Mutex<BTreeSet<u16>>,
+    /// Shards whose log is damaged on other nodes, as these say.
+    damaged_there: Mutex<BTreeMap<u64, BTreeSet<u16>>>,
     /// Something may have to be done.
     wake: Notify,
     working: Mutex<Vec<AbortHandle>>,
@@ -132,6 +136,8 @@ impl Keeper {
             }),
             publish,
             heard: Mutex::default(),
+            damaged: Mutex::default(),
+            damaged_there: Mutex::default(),
             wake: Notify::new(),
             working: Mutex::default(),
         }));
@@ -251,6 +257,27 @@ impl Keeper {
         let known = heard.entry(shard.get()).or_default();
         if known.0 <= epoch {
             *known = (epoch, members);
+        }
+    }
+
+    fn damaged(&self) -> Vec<u32> {
+        let damaged = self.0.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        damaged.iter().copied().map(u32::from).collect()
+    }
+
+    fn hear_damaged(&self, node: u64, shards: BTreeSet<u16>) {
+        let mut there = self
+            .0
+            .damaged_there
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_new = there
+            .get(&node)
+            .map_or(!shards.is_empty(), |known| *known != shards);
+        there.insert(node, shards);
+        drop(there);
+        if is_new {
+            self.0.wake.notify_one();
         }
     }
 

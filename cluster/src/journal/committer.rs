@@ -120,7 +120,9 @@ impl Committer {
             return Err((AppendRefused::Closed, job));
         }
         let bytes = job.bytes();
-        if queue.bytes > 0 && queue.bytes + bytes > self.limit {
+        // Raft takes a refusal for a broken disk; what it has under way is limited by its own queue.
+        let may_wait = matches!(job, Job::Log(_));
+        if queue.bytes > 0 && queue.bytes + bytes > self.limit && !may_wait {
             return Err((AppendRefused::Full, job));
         }
         queue.bytes += bytes;

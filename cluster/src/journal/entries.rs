@@ -121,6 +121,10 @@ pub(super) struct SegmentLog {
     pub(super) anew: bool,
     /// Its last entry here, or the base.
     pub(super) last: Option<LogPlace>,
+    /// The seq with which that entry ends.
+    pub(super) last_seq: u64,
+    /// Its last entry here cannot be read: the replica has to be replaced.
+    pub(super) is_damaged: bool,
 }
 
 /// Stands for an index in the checksum of a row that has none.
@@ -295,20 +299,28 @@ pub(super) fn survey(read: &ReadTransaction) -> Result<Vec<(u32, SegmentLog)>, r
                 index: row.members_index,
             },
         };
-        let mut last = base.place;
+        let mut log = SegmentLog {
+            last: base.place,
+            last_seq: base.seq,
+            base,
+            anew: row.anew,
+            is_damaged: false,
+        };
         if let Some(entries) = &entries
             && let Some(found) = entries.range((shard, 0)..=(shard, u64::MAX))?.next_back()
         {
             let (key, value) = found?;
             let index = key.value().1;
-            let row: EntryRow = unseal(shard, index, value.value())?;
-            last = Some(LogPlace {
-                term: row.term,
-                index,
-            });
+            match unseal::<EntryRow>(shard, index, value.value()) {
+                Ok(row) => {
+                    let term = row.term;
+                    log.last = Some(LogPlace { term, index });
+                    log.last_seq = row.last;
+                }
+                Err(_) => log.is_damaged = true,
+            }
         }
-        let anew = row.anew;
-        found.push((shard, SegmentLog { base, anew, last }));
+        found.push((shard, log));
     }
     Ok(found)
 }

@@ -15,6 +15,9 @@ use super::{
 };
 use crate::{Seq, ShardId};
 
+/// Bytes of entries that a check reads at a time.
+const CHECK_BYTES: usize = 4 << 20;
+
 /// Called once, on the journal's thread, when the end of a change is known. Keep it short.
 pub type Answered = Box<dyn FnOnce(Result<(), AppendError>) + Send>;
 
@@ -25,6 +28,8 @@ pub struct LogExtent {
     pub base: LogBase,
     /// Its last entry, or the base's.
     pub last: Option<LogPlace>,
+    /// Its end cannot be read: nothing may be built on it.
+    pub is_damaged: bool,
 }
 
 impl LogExtent {
@@ -167,6 +172,29 @@ impl Journal {
         Ok(None)
     }
 
+    /// Reads a shard's log from end to end; the first thing that is damaged is the error.
+    pub fn check_log(&self, shard: ShardId) -> Result<(), ReadError> {
+        let Some(log) = self.log(shard) else { return Ok(()) };
+        if log.is_damaged {
+            let what = redb::Error::Corrupted("the log's end is damaged".into());
+            return Err(self.unreadable(shard, &what));
+        }
+        let (mut next, end) = (log.first_index(), log.next_index());
+        while next < end {
+            let read = self.read_entries(shard, next, end, CHECK_BYTES)?;
+            match read.last() {
+                Some(last) => next = last.place.index + 1,
+                // A log without a base may begin anywhere.
+                None if log.base.place.is_none() => return Ok(()),
+                None => {
+                    let what = redb::Error::Corrupted(format!("index {next} is missing"));
+                    return Err(self.unreadable(shard, &what));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Who the members are after the entry at an index, and where they were set.
     pub fn members_at(&self, shard: ShardId, index: u64) -> Result<(LogPlace, bytes::Bytes), ReadError> {
         for segment in self.shared.segments().iter().rev() {
@@ -205,9 +233,10 @@ impl Shared {
             for (shard, of) in segment.logs() {
                 let log = logs.entry(shard).or_insert_with(|| LogExtent {
                     base: of.base.clone(),
-                    last: of.last,
+                    ..LogExtent::default()
                 });
                 log.last = of.last;
+                log.is_damaged |= of.is_damaged;
             }
         }
         *self.logs.write().unwrap_or_else(PoisonError::into_inner) = logs;

@@ -161,7 +161,7 @@ impl Writer {
                 active.set_log_base(number, base.clone());
             }
             log.last = Some(item.last);
-            active.set_log_end(number, item.last);
+            active.set_log_end(number, item.last, item.extent.last);
         }
         active.add_bytes(bytes);
         metrics::counter!(names::FRAMES).increment(frames);

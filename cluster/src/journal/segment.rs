@@ -267,9 +267,10 @@ impl Segment {
         logs.entry(shard).or_default().base = base;
     }
 
-    pub(super) fn set_log_end(&self, shard: u16, last: LogPlace) {
+    pub(super) fn set_log_end(&self, shard: u16, last: LogPlace, last_seq: u64) {
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        logs.entry(shard).or_default().last = Some(last);
+        let log = logs.entry(shard).or_default();
+        (log.last, log.last_seq) = (Some(last), last_seq);
     }
 
     /// Where a log ends here, as the base of a segment that follows.
@@ -404,6 +405,11 @@ type Found = (BTreeMap<u16, Extent>, BTreeMap<u16, SegmentLog>);
 fn survey(database: &Database) -> Result<Found, String> {
     let failed = |error: redb::Error| error.to_string();
     let read = database.begin_read().map_err(|error| failed(error.into()))?;
+    let mut logs: BTreeMap<u16, SegmentLog> = BTreeMap::new();
+    for (shard, log) in entries::survey(&read).map_err(failed)? {
+        let shard = u16::try_from(shard).map_err(|_| "a shard's number is out of range".to_owned())?;
+        logs.insert(shard, log);
+    }
     let mut extents = BTreeMap::new();
     match read.open_table(BASES) {
         Ok(bases) => {
@@ -440,29 +446,24 @@ fn survey(database: &Database) -> Result<Found, String> {
             .transpose()
             .map_err(|error| failed(error.into()))?;
         let Some((key, value)) = last_row else { break };
-        let frame = Frame::decode(value.value().to_vec())
-            .and_then(|frame| {
-                if frame.first().get() == key.value().1 {
-                    Ok(frame)
-                } else {
-                    Err(FrameError::NotAFrame("wrong place"))
-                }
-            })
-            .map_err(|error| format!("shard {shard}, seq {}: {error}", key.value().1))?;
-        extents.insert(
-            shard,
-            Extent {
-                first,
-                last: frame.last().get(),
-                epoch: frame.epoch().get(),
-            },
-        );
+        let frame = Frame::decode(value.value().to_vec()).and_then(|frame| {
+            if frame.first().get() == key.value().1 {
+                Ok(frame)
+            } else {
+                Err(FrameError::NotAFrame("wrong place"))
+            }
+        });
+        let (last, epoch) = match (frame, logs.get_mut(&shard)) {
+            (Ok(frame), _) => (frame.last().get(), frame.epoch().get()),
+            // Other replicas have what is damaged here.
+            (Err(_), Some(log)) => {
+                log.is_damaged = true;
+                (log.last_seq, log.last.map_or(0, |last| last.term))
+            }
+            (Err(error), None) => return Err(format!("shard {shard}, seq {}: {error}", key.value().1)),
+        };
+        extents.insert(shard, Extent { first, last, epoch });
         next = number.checked_add(1);
-    }
-    let mut logs = BTreeMap::new();
-    for (shard, log) in entries::survey(&read).map_err(failed)? {
-        let shard = u16::try_from(shard).map_err(|_| "a shard's number is out of range".to_owned())?;
-        logs.insert(shard, log);
     }
     Ok((extents, logs))
 }

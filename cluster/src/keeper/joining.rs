@@ -25,6 +25,9 @@ struct HelloWire {
     /// Whether it wants to join, or only to know whether the other one lives.
     #[prost(bool, tag = "2")]
     joins: bool,
+    /// Shards whose log is damaged there: their owners let the node go and take it in again.
+    #[prost(uint32, repeated, tag = "4")]
+    damaged: Vec<u32>,
     /// The name of its cluster: the certificate says so too, and this one can be told.
     #[prost(string, tag = "3")]
     cluster: String,
@@ -84,10 +87,24 @@ pub enum JoinError {
 impl Keeper {
     /// Joins a cluster by any of its members. Afterwards its groups come to this node as the map says.
     pub async fn join(&self, lines: &Lines, address: &str, within: Duration) -> Result<Welcome, JoinError> {
+        let journal = &self.0.journal;
+        if let Some(shard) = journal
+            .shards()
+            .into_iter()
+            .find(|shard| journal.log(*shard).is_none())
+        {
+            let reason = format!(
+                "shard {shard} of the data folder has records of a node that was alone (join with an empty folder, or \
+                 let the others join this node)"
+            );
+            let address = address.to_owned();
+            return Err(JoinError::Refused { address, reason });
+        }
         let hello = HelloWire {
             member: Some(self.0.member.clone()),
             joins: true,
             cluster: self.0.cluster.clone(),
+            damaged: self.damaged(),
         };
         let body: Bytes = hello.encode_to_vec().into();
         let mut address = address.to_owned();
@@ -136,6 +153,7 @@ impl Keeper {
             member: Some(self.0.member.clone()),
             joins: false,
             cluster: self.0.cluster.clone(),
+            damaged: self.damaged(),
         };
         let body = hello.encode_to_vec().into();
         let within = self.0.timing.election.1;
@@ -209,6 +227,16 @@ impl Keeper {
                 "there is another node {}, at {}",
                 known.node, known.address
             )));
+        }
+        if known
+            .as_ref()
+            .is_some_and(|known| known.instance == member.instance)
+        {
+            let shards = hello
+                .damaged
+                .iter()
+                .filter_map(|shard| u16::try_from(*shard).ok());
+            self.hear_damaged(member.node, shards.collect());
         }
         if hello.joins {
             if member.protocol != PROTOCOL {

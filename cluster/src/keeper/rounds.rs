@@ -13,7 +13,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::Keeper;
 use crate::{
-    Group, LogBase, ShardId, Standing,
+    Epoch, Group, LogBase, ShardId, Standing,
     map::{Change, ClusterMap, MemberState, Standing as MemberStanding},
 };
 
@@ -36,6 +36,15 @@ struct Notes {
     /// Rounds since a node has answered.
     silent: BTreeMap<u64, u32>,
     round: u64,
+}
+
+impl Notes {
+    /// A group is tried again later than last time.
+    fn wait_longer(&mut self, shard: ShardId) {
+        let (wait, last) = self.failed.entry(shard.get()).or_insert((0, 0));
+        *last = (*last * 2).clamp(1, PATIENCE);
+        *wait = *last;
+    }
 }
 
 /// Groups with a change under way; the value says whether it copies.
@@ -71,9 +80,8 @@ impl Keeper {
                 tracing::error!(%shard, %reason, "a replica has stopped; it is opened again");
                 self.remove_group(shard);
                 group.close().await;
-                let (wait, last) = notes.failed.entry(shard.get()).or_insert((0, 0));
-                *last = (*last * 2).clamp(1, PATIENCE);
-                *wait = *last;
+                self.look_for_damage(shard).await;
+                notes.wait_longer(shard);
             }
         }
         for shard in map.all_shards() {
@@ -86,11 +94,14 @@ impl Keeper {
                         *wait -= u32::from(is_tick);
                         continue;
                     }
+                    if self.is_damaged(shard) {
+                        self.replace(shard).await;
+                        continue;
+                    }
                     if let Err(error) = self.open_group(shard).await {
                         tracing::error!(%shard, %error, "a replica does not open");
-                        let (wait, last) = notes.failed.entry(shard.get()).or_insert((0, 0));
-                        *last = (*last * 2).clamp(1, PATIENCE);
-                        *wait = *last;
+                        self.look_for_damage(shard).await;
+                        notes.wait_longer(shard);
                     }
                 }
                 Some(group) if !keeps && map.seq.get() > 0 => self.leave(&group).await,
@@ -101,38 +112,80 @@ impl Keeper {
 
     /// Leaves a group that has let this node go.
     async fn leave(&self, group: &Group) {
-        let (shard, node) = (group.shard(), self.0.member.node);
-        // A node that is let go need not hear of it in the log: it is no longer sent to. Its owner says so.
-        let is_let_go = {
-            let heard = self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
-            let epoch = group.role().borrow().epoch;
-            heard.get(&shard.get()).is_some_and(|(known, members)| {
-                *known >= epoch && !members.is_empty() && !members.contains(&node)
-            })
-        };
+        let shard = group.shard();
+        let epoch = group.role().borrow().epoch;
         // The map's group is followed as long as there is one: it says where everything is.
-        if !is_let_go || shard == ShardId::MAP {
+        if shard == ShardId::MAP || !self.is_let_go(shard, epoch) {
             return;
         }
-        self.0
-            .heard
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&shard.get());
         self.remove_group(shard);
         group.close().await;
+        if self.delete(shard).await {
+            tracing::info!(%shard, "a replica has left this node");
+        }
+        self.0.shards.left(shard);
+    }
+
+    /// Whether a shard's owner says that this node is not a member. A node that is let go need not hear of it in the
+    /// log: it is no longer sent to.
+    fn is_let_go(&self, shard: ShardId, epoch: Epoch) -> bool {
+        let heard = self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.get(&shard.get()).is_some_and(|(known, members)| {
+            *known >= epoch && !members.is_empty() && !members.contains(&self.0.member.node)
+        })
+    }
+
+    /// Deletes what this node has of a shard.
+    async fn delete(&self, shard: ShardId) -> bool {
+        {
+            let mut heard = self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.remove(&shard.get());
+        }
         let (answer, answered) = tokio::sync::oneshot::channel();
         self.0.journal.reset_log(
             shard,
             LogBase::default(),
             Box::new(move |result| drop(answer.send(result))),
         );
-        let forgotten = self.0.ballots.forget(shard);
-        match answered.await {
-            Ok(Ok(())) if forgotten.is_ok() => tracing::info!(%shard, "a replica has left this node"),
-            _ => tracing::warn!(%shard, "what a replica that has left was is not all deleted"),
+        let is_reset = matches!(answered.await, Ok(Ok(())));
+        let is_deleted = is_reset && self.0.ballots.forget(shard).is_ok();
+        if !is_deleted {
+            tracing::warn!(%shard, "what this node has of a shard cannot be deleted");
         }
-        self.0.shards.left(shard);
+        is_deleted
+    }
+
+    fn is_damaged(&self, shard: ShardId) -> bool {
+        let damaged = self.0.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        damaged.contains(&shard.get())
+    }
+
+    /// Reads the log of a replica that has stopped: what is damaged cannot be opened again.
+    async fn look_for_damage(&self, shard: ShardId) {
+        let journal = self.0.journal.clone();
+        let checked = tokio::task::spawn_blocking(move || journal.check_log(shard)).await;
+        if let Ok(Err(error)) = checked {
+            tracing::error!(%shard, %error, "a replica is damaged; it is replaced from the others");
+            let mut damaged = self.0.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+            damaged.insert(shard.get());
+        }
+    }
+
+    /// Replaces a damaged replica: once its owner has let it go it begins anew, as a new node does. Until then its vote
+    /// may count on entries that are damaged here, so it must not take part without them.
+    async fn replace(&self, shard: ShardId) {
+        let epoch = self.0.ballots.voted(shard).ok().flatten().unwrap_or_default();
+        if !self.is_let_go(shard, Epoch::new(epoch)) {
+            return;
+        }
+        if self.delete(shard).await {
+            let mut damaged = self.0.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+            damaged.remove(&shard.get());
+            drop(damaged);
+            self.0.shards.left(shard);
+            tracing::info!(%shard, "a damaged replica begins anew");
+            self.0.wake.notify_one();
+        }
     }
 
     /// Brings the groups that this node owns to what the map says.
@@ -143,7 +196,20 @@ impl Keeper {
             if !standing.role.serves || busy.contains_key(&group.shard().get()) {
                 continue;
             }
-            let Some(step) = next_step(self.0.member.node, &standing, &map.keepers(group.shard())) else {
+            let mut keepers = map.keepers(group.shard());
+            let there = self
+                .0
+                .damaged_there
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let is_damaged = |node: &u64| {
+                there
+                    .get(node)
+                    .is_some_and(|shards| shards.contains(&group.shard().get()))
+            };
+            keepers.retain(|node| !is_damaged(node));
+            drop(there);
+            let Some(step) = next_step(self.0.member.node, &standing, &keepers) else {
                 continue;
             };
             let copies = matches!(step, Step::Voters(_));

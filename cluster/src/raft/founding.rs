@@ -78,7 +78,8 @@ pub(crate) fn config(timing: Timing) -> Config {
         install_snapshot_timeout: millis(timing.install),
         // The state's own snapshots stand for the log; it is purged when its keeper says so.
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: 0,
+        max_in_snapshot_log_to_keep: u64::MAX / 4,
+        api_channel_size: Some(1_024),
         max_payload_entries: 256,
         // Each start is an election, so that each run of an owner has an epoch of its own.
         enable_leader_restore: Some(false),

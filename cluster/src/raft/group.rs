@@ -100,6 +100,9 @@ impl Group {
             timing,
             spool,
         } = options;
+        if journal.log(shard).is_some_and(|log| log.is_damaged) {
+            return Err(io::Error::other("the end of its log is damaged"));
+        }
         let base = find(shard, &journal, &ballots, apply.holds())?;
         let shared = Shared::open(shard, journal, ballots, base)?;
         shared.mend().await?;

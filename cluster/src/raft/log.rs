@@ -281,8 +281,13 @@ impl LogStore {
             .purged
             .map_or(from, |purged| from.max(purged.index + 1));
         let entries = self.0.read(from, until, bytes).await?;
-        entries
-            .iter()
+        let mut length = 0;
+        let fits = entries.iter().enumerate().take_while(|(nth, entry)| {
+            length += entry.length();
+            // A long frame goes alone, and then it fits into a message.
+            *nth == 0 || length <= bytes
+        });
+        fits.map(|(_, entry)| entry)
             .map(|entry| raft_entry(entry).map_err(io::Error::other))
             .collect()
     }

@@ -159,7 +159,7 @@ impl Site {
             .block_on(Keeper::open(KeeperOptions {
                 cluster: CLUSTER.into(),
                 member,
-                journal,
+                journal: journal.clone(),
                 ballots,
                 courier: Arc::new(lines.clone()),
                 shards: Arc::new(toys.clone()),
@@ -187,6 +187,7 @@ impl Site {
             lines,
             port: Some(port),
             toys,
+            journal,
             is_off,
         }
     }
@@ -233,6 +234,7 @@ pub(crate) struct Node {
     pub(crate) lines: Lines,
     port: Option<Port>,
     pub(crate) toys: Toys,
+    pub(crate) journal: Journal,
     is_off: Arc<AtomicBool>,
 }
 

@@ -340,3 +340,60 @@ fn a_batch_comes_to_the_owner_by_another_node() {
     assert_eq!(answer.len(), 8);
     assert_eq!(site.ledger.lock().expect("the ledger").count(0, b"forwarded"), 1);
 }
+
+/// Flips a byte of a record in the segment files of a folder; there are copies of a page where redb has let go of one.
+fn damage(folder: &std::path::Path, record: &[u8]) {
+    for file in std::fs::read_dir(folder.join("journal")).expect("a folder") {
+        let path = file.expect("a file").path();
+        let mut bytes = std::fs::read(&path).expect("a segment");
+        let places: Vec<usize> = bytes
+            .windows(record.len())
+            .enumerate()
+            .filter_map(|(at, window)| (window == record).then_some(at))
+            .collect();
+        for at in places {
+            bytes[at + record.len() / 2] ^= 0x10;
+        }
+        std::fs::write(&path, bytes).expect("written");
+    }
+}
+
+#[test]
+fn a_replica_with_a_damaged_frame_is_healed_from_the_others() {
+    let site = Site::new();
+    let mut nodes = trio(&site);
+    for number in 0..40 {
+        let serving = owner(&nodes, 0);
+        let group = serving.group(0).expect("a group");
+        let record = format!("a record to be damaged, number {number:04}");
+        let appended = group.append(serving.role(0).epoch, body_of(&[record.as_bytes()]));
+        serving.run(appended).expect("applied");
+    }
+    alike(&nodes);
+    // One in the middle, which is seen when the state is brought up again, and the last one, which is seen at once.
+    for damaged in [
+        "a record to be damaged, number 0020",
+        "a record to be damaged, number 0039",
+    ] {
+        let serving = owner(&nodes, 0).number;
+        let at = nodes
+            .iter()
+            .position(|node| node.number != serving)
+            .expect("another one");
+        let number = nodes[at].number;
+        let toys = nodes.remove(at).pull_the_plug();
+        damage(&site.folder_of(number), damaged.as_bytes());
+        let back = site.node_with(number, toys);
+        back.join(&nodes[0]);
+        nodes.push(back);
+        until("it is a voter again, with a log that is whole", || {
+            let healed = nodes.last().expect("it is there");
+            healed.journal.check_log(ShardId::new(0)).is_ok()
+                && healed
+                    .group(0)
+                    .is_some_and(|group| group.standing().applied.get() >= 40)
+                && kept_by(&nodes, &[1, 2, 3])
+        });
+        alike(&nodes);
+    }
+}
