@@ -131,6 +131,7 @@ async fn node(folder: &std::path::Path, authority: &Authority, number: u64) -> R
         timing: Timing::default(),
         spool: Some(folder),
         gone_after: 0,
+        rebalances: true,
     })
     .await?;
     *late.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper.clone());

@@ -64,6 +64,8 @@ pub struct KeeperOptions {
     pub spool: Option<PathBuf>,
     /// Rounds (a second each) after which a node that does not answer counts as gone. 0 never.
     pub gone_after: u32,
+    /// Whether an owner hands its shard over to the node that the map would have own it.
+    pub rebalances: bool,
 }
 
 /// The groups of a node. Cheap to clone.
@@ -80,6 +82,7 @@ struct Inner {
     timing: Timing,
     spool: Option<PathBuf>,
     gone_after: u32,
+    rebalances: bool,
     groups: RwLock<BTreeMap<u16, Group>>,
     /// Held while groups are opened and closed.
     opening: tokio::sync::Mutex<()>,
@@ -114,6 +117,7 @@ impl Keeper {
             timing,
             spool,
             gone_after,
+            rebalances,
         } = options;
         let Identity { instance, .. } = ballots.claim(&cluster, member.node)?;
         member.instance = instance;
@@ -129,6 +133,7 @@ impl Keeper {
             timing,
             spool,
             gone_after,
+            rebalances,
             groups: RwLock::default(),
             opening: tokio::sync::Mutex::new(()),
             map: Mutex::new(MapSeen {

@@ -17,6 +17,7 @@ pub(crate) mod network;
 pub(crate) mod role;
 #[cfg(test)]
 mod suite;
+pub(crate) mod watched;
 pub(crate) mod wire;
 
 use std::fmt;

@@ -113,7 +113,6 @@ impl Committer {
     }
 
     /// Queues a job, or gives it back.
-    #[expect(clippy::result_large_err, reason = "a job comes back as it was given")]
     pub(super) fn offer(&self, job: Job) -> Result<(), (AppendRefused, Job)> {
         let mut queue = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.closed {

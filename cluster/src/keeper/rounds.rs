@@ -212,6 +212,10 @@ impl Keeper {
             let Some(step) = next_step(self.0.member.node, &standing, &keepers) else {
                 continue;
             };
+            let only_balances = keepers.contains(&self.0.member.node) && matches!(step, Step::HandOver(_));
+            if only_balances && !self.0.rebalances {
+                continue;
+            }
             let copies = matches!(step, Step::Voters(_));
             if copies && busy.values().filter(|copies| **copies).count() >= COPYING {
                 continue;

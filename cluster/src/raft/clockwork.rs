@@ -8,6 +8,8 @@ use std::{cell::Cell, future::Future, time::Duration};
 use openraft_rt::{AsyncRuntime, OptionalSend};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
+use super::watched::Watched;
+
 type Tokio = openraft::TokioRuntime;
 
 thread_local! {
@@ -47,7 +49,7 @@ impl AsyncRuntime for Clockwork {
     type Timeout<R, T: Future<Output = R> + OptionalSend> = <Tokio as AsyncRuntime>::Timeout<R, T>;
     type ThreadLocalRng = SmallRng;
     type Mpsc = <Tokio as AsyncRuntime>::Mpsc;
-    type Watch = <Tokio as AsyncRuntime>::Watch;
+    type Watch = Watched;
     type Oneshot = <Tokio as AsyncRuntime>::Oneshot;
     type Mutex<T: OptionalSend + 'static> = <Tokio as AsyncRuntime>::Mutex<T>;
 

@@ -12,7 +12,7 @@ use gemba_cluster::{
 };
 
 use crate::{
-    disk::{Disk, RAFT},
+    disk::{Disk, RAFT, Random},
     world::{Drive, Post, World},
 };
 
@@ -115,7 +115,9 @@ impl Machine {
         let group = replica.group;
         tokio::spawn(async move { group.close().await });
         if with_power {
-            self.world.with_random(|random| self.disk.cut(random));
+            // Dice of its own: how many it throws depends on redb's pages.
+            let mut random = Random(self.world.below(u64::MAX - 1) | 1);
+            self.disk.cut(&mut random);
         }
     }
 

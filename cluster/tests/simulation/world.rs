@@ -108,10 +108,6 @@ impl World {
         self.random.lock().expect("the dice").below(limit)
     }
 
-    pub(crate) fn with_random<R>(&self, act: impl FnOnce(&mut Random) -> R) -> R {
-        act(&mut self.random.lock().expect("the dice"))
-    }
-
     pub(crate) fn note(&self, what: u64) {
         let before = self.trace.load(Ordering::Relaxed);
         self.trace.store(

@@ -93,6 +93,7 @@ pub(crate) struct Site {
     pub(crate) authority: Authority,
     pub(crate) ledger: Arc<Mutex<Ledger>>,
     pub(crate) gone_after: u32,
+    pub(crate) rebalances: bool,
     pub(crate) segment_bytes: u64,
 }
 
@@ -105,6 +106,7 @@ impl Site {
             authority: Authority::make(CLUSTER).expect("an authority"),
             ledger: Arc::default(),
             gone_after: 0,
+            rebalances: true,
             segment_bytes: 448 << 20,
         }
     }
@@ -166,6 +168,7 @@ impl Site {
                 timing: timing(),
                 spool: Some(folder),
                 gone_after: self.gone_after,
+                rebalances: self.rebalances,
             }))
             .expect("a keeper");
         *late.0.lock().expect("a place") = Some(keeper.clone());
