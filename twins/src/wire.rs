@@ -3,13 +3,19 @@
 //! Promises: numbers of fields are never used again for another; a field that an older release does not know is
 //! skipped. The address stands first, so that a journal can be scanned for one twin without reading the rest.
 
+use std::sync::Arc;
+
 use prost::Message;
 use thiserror::Error;
 
 use crate::{
+    analysis::AnalysisWire,
     config::{Execution, MetricConfig, MetricKind, TwinConfig},
     event::{AttributesSet, Body, Event, Origin, Reading, Scan, SensorType, TwinMessage, Value},
     id::{Kind, TenantId, TwinId},
+    job::wire::{EstimatedWire, FinishedWire, JobFlowWire},
+    location::{LocationConfig, LocationConfigWire},
+    refolded::RefoldedWire,
     time::Timestamp,
 };
 
@@ -41,7 +47,10 @@ struct EventWire {
     message_id: String,
     #[prost(message, optional, tag = "8")]
     origin: Option<OriginWire>,
-    #[prost(oneof = "BodyWire", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(
+        oneof = "BodyWire",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 140, 141, 142, 160"
+    )]
     body: Option<BodyWire>,
 }
 
@@ -63,6 +72,14 @@ enum BodyWire {
     JobLeft(VisitWire),
     #[prost(message, tag = "17")]
     JobDwellCorrected(CorrectionWire),
+    #[prost(message, tag = "160")]
+    Refolded(RefoldedWire),
+    #[prost(message, tag = "140")]
+    JobFlow(JobFlowWire),
+    #[prost(message, tag = "141")]
+    JobFinished(FinishedWire),
+    #[prost(message, tag = "142")]
+    Estimated(EstimatedWire),
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -127,6 +144,8 @@ struct ScanWire {
     completes: bool,
     #[prost(string, optional, tag = "7")]
     metadata: Option<String>,
+    #[prost(bool, tag = "140")]
+    retracts: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -153,6 +172,10 @@ pub(crate) struct ConfigWire {
     execution_map: Vec<WordWire>,
     #[prost(bool, tag = "7")]
     removed: bool,
+    #[prost(message, optional, tag = "160")]
+    analysis: Option<AnalysisWire>,
+    #[prost(message, optional, tag = "140")]
+    location: Option<LocationConfigWire>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -304,6 +327,7 @@ fn body_to_wire(body: &Body) -> BodyWire {
             operator_id: text(scan.operator_id.as_deref()),
             completes: scan.completes,
             metadata: text(scan.metadata.as_deref()),
+            retracts: scan.retracts,
         }),
         Body::AttributesSet(set) => BodyWire::AttributesSet(AttributesWire {
             patch: set.patch.to_string(),
@@ -311,6 +335,7 @@ fn body_to_wire(body: &Body) -> BodyWire {
         }),
         Body::Configured(config) => BodyWire::Configured(config_to_wire(config)),
         Body::Ticked => BodyWire::Ticked(true),
+        Body::Refolded(refolded) => BodyWire::Refolded(RefoldedWire::of(refolded)),
         Body::Told(TwinMessage::JobEntered {
             job,
             entered_at,
@@ -336,6 +361,13 @@ fn body_to_wire(body: &Body) -> BodyWire {
                 job: job.to_string(),
                 by_ms: *by_ms,
             })
+        }
+        Body::Told(TwinMessage::JobFlow(flow)) => BodyWire::JobFlow(JobFlowWire::of(flow)),
+        Body::Told(message @ TwinMessage::JobFinished { .. }) => {
+            BodyWire::JobFinished(FinishedWire::of(message))
+        }
+        Body::Told(message @ TwinMessage::Estimated { .. }) => {
+            BodyWire::Estimated(EstimatedWire::told(message))
         }
     }
 }
@@ -363,6 +395,7 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
             operator_id: boxed(wire.operator_id),
             completes: wire.completes,
             metadata: boxed(wire.metadata),
+            retracts: wire.retracts,
         }),
         BodyWire::AttributesSet(wire) => Body::AttributesSet(AttributesSet {
             patch: wire.patch.into(),
@@ -370,6 +403,7 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
         }),
         BodyWire::Configured(wire) => Body::Configured(Box::new(config_from_wire(wire)?)),
         BodyWire::Ticked(_) => Body::Ticked,
+        BodyWire::Refolded(wire) => Body::Refolded(Box::new(wire.refolded())),
         BodyWire::JobEntered(wire) => Body::Told(TwinMessage::JobEntered {
             job: wire.job.into(),
             entered_at: Timestamp::from_ms(wire.entered_at_ms),
@@ -384,6 +418,9 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
             job: wire.job.into(),
             by_ms: wire.by_ms,
         }),
+        BodyWire::JobFlow(wire) => Body::Told(TwinMessage::JobFlow(wire.flow())),
+        BodyWire::JobFinished(wire) => Body::Told(wire.message()),
+        BodyWire::Estimated(wire) => Body::Told(wire.message()),
     })
 }
 
@@ -434,6 +471,8 @@ pub(crate) fn config_to_wire(config: &TwinConfig) -> ConfigWire {
             })
             .collect(),
         removed: config.removed,
+        analysis: config.analysis.as_deref().map(AnalysisWire::of),
+        location: config.location.as_deref().map(LocationConfig::to_wire),
     }
 }
 
@@ -465,5 +504,13 @@ pub(crate) fn config_from_wire(wire: ConfigWire) -> Result<TwinConfig, DecodeErr
         stale_after_ms: wire.stale_after_ms,
         execution_map: wire.execution_map.into_iter().map(word).collect(),
         removed: wire.removed,
+        analysis: wire
+            .analysis
+            .map(AnalysisWire::analysis)
+            .transpose()?
+            .map(Arc::new),
+        location: wire
+            .location
+            .map(|location| Box::new(LocationConfig::from_wire(&location))),
     })
 }

@@ -12,8 +12,9 @@ use gemba_twins::{
 use serde_json::{Map, Value};
 
 use super::{
-    Location, LocationType, Machine, PlantModel,
+    Location, LocationType, Machine, PlantModel, analysis,
     model::{LOCATION_TYPES, word},
+    place,
 };
 
 /// Most locations around a location.
@@ -86,6 +87,7 @@ pub(super) fn all(model: &PlantModel) -> Vec<(Kind, Box<str>, TwinConfig)> {
             attributes: text(location_attributes(location, &around)),
             metrics: metrics.take(Kind::Location, &location.id),
             stale_after_ms: location.stale_after.map(|span| span.ms()),
+            location: place::config(location),
             ..TwinConfig::default()
         };
         configs.push((Kind::Location, location.id.clone(), config));
@@ -105,6 +107,7 @@ pub(super) fn all(model: &PlantModel) -> Vec<(Kind, Box<str>, TwinConfig)> {
         };
         configs.push((Kind::Machine, machine.id.clone(), config));
     }
+    analysis::put(model, &mut configs);
     configs
 }
 
@@ -288,7 +291,7 @@ impl<'m> Declarations<'m> {
 }
 
 /// The kind of a metric of which the model says a unit but no kind: as a twin without a model takes it.
-fn kind_by_name(name: &str, rollover_at: Option<f64>) -> MetricKind {
+pub(super) fn kind_by_name(name: &str, rollover_at: Option<f64>) -> MetricKind {
     let counts = ["_count", "_kwh", "_total"].iter().any(|end| name.ends_with(end));
     match name {
         _ if counts || rollover_at.is_some() => MetricKind::Counter,
