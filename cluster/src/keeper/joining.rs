@@ -16,6 +16,9 @@ use crate::{
     net::{Lines, PROTOCOL, PeerName, Refusal},
 };
 
+/// How often a joining node asks: about three elections long.
+const TRIES: usize = 12;
+
 /// What a node says when it meets another one.
 #[derive(Clone, PartialEq, Message)]
 struct HelloWire {
@@ -107,21 +110,34 @@ impl Keeper {
             damaged: self.damaged(),
         };
         let body: Bytes = hello.encode_to_vec().into();
-        let mut address = address.to_owned();
-        // The member that was asked may not own the map; the one it names may just have lost it.
-        for _ in 0..8 {
-            let asked = lines.ask_at(&address, Errand::Hello, body.clone(), within).await;
-            let answer = asked.map_err(|source| JoinError::Undelivered {
-                address: address.clone(),
-                source,
-            })?;
+        // The member that was asked may not own the map; the one it names may just have lost it, or have died.
+        let (mut ask_at, mut silent) = (address.to_owned(), None);
+        for _ in 0..TRIES {
+            let answer = match lines.ask_at(&ask_at, Errand::Hello, body.clone(), within).await {
+                Ok(answer) => answer,
+                Err(source @ Undelivered::Refused { .. }) => {
+                    return Err(JoinError::Undelivered {
+                        address: ask_at,
+                        source,
+                    });
+                }
+                Err(source) => {
+                    silent = Some(JoinError::Undelivered {
+                        address: ask_at,
+                        source,
+                    });
+                    ask_at = address.to_owned();
+                    tokio::time::sleep(self.0.timing.election.0).await;
+                    continue;
+                }
+            };
             let refused = |reason: String| JoinError::Refused {
-                address: address.clone(),
+                address: ask_at.clone(),
                 reason,
             };
             let welcome = WelcomeWire::decode(answer).map_err(|error| refused(error.to_string()))?;
             if !welcome.ask_at.is_empty() {
-                address = welcome.ask_at;
+                ask_at = welcome.ask_at;
                 tokio::time::sleep(self.0.timing.heartbeat).await;
                 continue;
             }
@@ -129,8 +145,11 @@ impl Keeper {
             self.take_map(map.clone());
             return Ok(Welcome { map });
         }
-        let reason = "nobody owns the cluster's map".to_owned();
-        Err(JoinError::Refused { address, reason })
+        let nobody = || JoinError::Refused {
+            address: address.to_owned(),
+            reason: "nobody owns the cluster's map".into(),
+        };
+        Err(silent.unwrap_or_else(nobody))
     }
 
     /// Takes up a map that came by another way than its group.

@@ -232,17 +232,25 @@ impl Group {
         })
     }
 
-    /// Hands the shard over to another replica; returns when this one knows of the new owner, or after `within`.
+    /// Hands the shard over to another replica; returns when this one knows of the new owner, or after `within`. It may
+    /// come otherwise, and then there is an owner all the same: the replicas elect one.
     pub async fn hand_over(&self, to: u64, within: Duration) -> Result<(), ChangeError> {
+        let mut role = self.role.clone();
+        let epoch = role.borrow().epoch;
         self.raft
             .trigger()
             .transfer_leader(to)
             .await
             .map_err(|fatal| self.change_error(&fatal))?;
-        let mut role = self.role.clone();
-        let changed = role.wait_for(|role| role.owner == Some(to) || role.failed.is_some());
+        let changed = role.wait_for(|role| {
+            let is_another = role.epoch > epoch && role.owner.is_some();
+            is_another || role.owner == Some(to) || role.failed.is_some()
+        });
         match tokio::time::timeout(within, changed).await {
             Ok(Ok(role)) if role.owner == Some(to) => Ok(()),
+            Ok(Ok(role)) if role.failed.is_none() => {
+                Err(self.change_error(&format!("node {:?} took over instead of {to}", role.owner)))
+            }
             Ok(_) => Err(self.change_error(&"the replica has stopped")),
             Err(_) => Err(self.change_error(&format!("node {to} did not take over within {within:?}"))),
         }
