@@ -3,6 +3,7 @@
 //! Promises: any flipped bit is noticed; a frame can be cut between two of its records. The bytes are drawn in
 //! FORMAT.md. Knows nothing of where a frame is stored.
 
+use bytes::Bytes;
 use thiserror::Error;
 
 use crate::{Epoch, Seq, ShardId};
@@ -111,6 +112,19 @@ impl FrameBody {
         self.bytes.len()
     }
 
+    /// The frame at its place in the journal.
+    #[must_use]
+    pub fn place(self, shard: ShardId, first: Seq, epoch: Epoch) -> Frame {
+        let count = self.count;
+        Frame {
+            bytes: self.seal(shard, first, epoch).into(),
+            count,
+            shard,
+            first,
+            epoch,
+        }
+    }
+
     /// The frame's bytes at its place in the journal.
     pub(crate) fn seal(mut self, shard: ShardId, first: Seq, epoch: Epoch) -> Vec<u8> {
         let length = u32::try_from(self.bytes.len() - HEADER).unwrap_or(u32::MAX);
@@ -129,10 +143,10 @@ impl FrameBody {
     }
 }
 
-/// A frame as it was read, its checksum found right.
+/// A frame as it was read, its checksum found right. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     count: u32,
     shard: ShardId,
     first: Seq,
@@ -141,7 +155,8 @@ pub struct Frame {
 
 impl Frame {
     /// Checks and reads a frame.
-    pub fn decode(bytes: Vec<u8>) -> Result<Self, FrameError> {
+    pub fn decode(bytes: impl Into<Bytes>) -> Result<Self, FrameError> {
+        let bytes = bytes.into();
         if bytes.len() < HEADER {
             return Err(FrameError::NotAFrame("too short"));
         }
@@ -204,6 +219,18 @@ impl Frame {
     #[must_use]
     pub fn length(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// How many records it holds.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The frame as it stands in the journal.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
     }
 
     /// Its records in order.

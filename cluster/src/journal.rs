@@ -1,10 +1,14 @@
 //! The journal of one node: frames of all shards in segment files, one commit for whatever is queued.
 //!
 //! Promises: an append is answered after its commit is on disk, or with an error and then it is not there; a read
-//! sees only what is durable, checks each frame, and goes on while the disk is full. Raft will sit on this: append,
-//! read from a seq, truncate after a seq, purge up to a seq.
+//! sees only what is durable, checks each frame, and goes on while the disk is full. A shard that is replicated has a
+//! log of entries beside its frames (`log.rs`); a shard that is not has frames only, and becomes a replicated one in place.
 
 mod committer;
+mod cut;
+mod entries;
+mod log;
+mod log_writer;
 mod read;
 mod segment;
 
@@ -16,11 +20,14 @@ use std::{
 
 use thiserror::Error;
 
+pub(crate) use self::segment::Backend;
 use self::{
     committer::{Committer, Job},
     segment::{Segment, open_all},
 };
 pub use self::{
+    entries::{Entry, LogBase, LogPlace, Said},
+    log::{Answered, LogExtent},
     read::{DamageReport, FrameIter, ReadError},
     segment::{Folder, SegmentFiles},
 };
@@ -38,6 +45,17 @@ pub struct JournalOptions {
     pub queue_bytes: usize,
     /// Cache of each segment, in bytes.
     pub cache_bytes: usize,
+    /// Who does the work.
+    pub turns: Turns,
+}
+
+/// Who does a journal's work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turns {
+    /// A thread of its own.
+    Thread,
+    /// Whoever calls [`Journal::turn`]: a simulation, whose disk takes as long as it says.
+    ByHand,
 }
 
 impl JournalOptions {
@@ -49,6 +67,7 @@ impl JournalOptions {
             segment_bytes: 448 << 20,
             queue_bytes: 256 << 20,
             cache_bytes: 32 << 20,
+            turns: Turns::Thread,
         }
     }
 }
@@ -111,6 +130,14 @@ pub enum AppendError {
         /// The shard's.
         current: u64,
     },
+    /// An entry that does not follow its log's last one, or says of its frame what is not so.
+    #[error("failed to append to the log of shard {shard}: {detail}")]
+    Misplaced {
+        /// The shard.
+        shard: ShardId,
+        /// What does not fit.
+        detail: Arc<str>,
+    },
     /// It was not taken.
     #[error(transparent)]
     Refused(#[from] AppendRefused),
@@ -154,6 +181,8 @@ pub(crate) struct Shared {
     /// In order; the last one is appended to.
     segments: RwLock<Vec<Arc<Segment>>>,
     extents: RwLock<BTreeMap<u16, Extent>>,
+    /// Of the shards that are replicated.
+    logs: RwLock<BTreeMap<u16, LogExtent>>,
 }
 
 impl Shared {
@@ -185,10 +214,12 @@ impl Shared {
                 if of.first > 0 && extent.first == 0 {
                     extent.first = of.first;
                 }
-                extent.last = extent.last.max(of.last);
-                extent.epoch = extent.epoch.max(of.epoch);
+                // Later segments know better: a log may have been begun anew at a lower seq.
+                extent.last = of.last;
+                extent.epoch = of.epoch;
             }
         }
+        self.read_logs();
         *self.extents.write().unwrap_or_else(PoisonError::into_inner) = extents;
     }
 }
@@ -218,6 +249,7 @@ impl Journal {
             options,
             segments: RwLock::new(segments),
             extents: RwLock::default(),
+            logs: RwLock::default(),
         });
         shared.read_extents();
         let committer = Committer::start(shared.clone()).map_err(|error| OpenError::Io(error.to_string()))?;
@@ -230,6 +262,14 @@ impl Journal {
     /// Queues a frame. Returns at once; the answer comes through [`Append::done`] unless it is refused here.
     pub fn append(&self, append: Append) -> Result<(), AppendRefused> {
         self.committer.queue(Job::Append(append))
+    }
+
+    /// The shards that have ever been appended to.
+    #[must_use]
+    pub fn shards(&self) -> Vec<ShardId> {
+        let extents = self.shared.extents.read().unwrap_or_else(PoisonError::into_inner);
+        let used = extents.iter().filter(|(_, extent)| extent.last > 0);
+        used.map(|(shard, _)| ShardId::new(*shard)).collect()
     }
 
     /// The last durable seq of a shard; 0 where it has none.
@@ -278,6 +318,17 @@ impl Journal {
             up_to: seq,
             done,
         })
+    }
+
+    /// Who does its work.
+    #[must_use]
+    pub fn turns(&self) -> Turns {
+        self.shared.options.turns
+    }
+
+    /// Does what is queued, of a journal that is worked by hand.
+    pub fn turn(&self) {
+        self.committer.turn();
     }
 
     /// Finishes what is queued and ends the journal's thread; later appends are refused.

@@ -14,6 +14,9 @@ impl ShardId {
     /// The shard that holds what concerns the whole installation; not counted among the data shards.
     pub const CONTROL: Self = Self(u16::MAX);
 
+    /// The group that holds the cluster's map; no data shard either.
+    pub const MAP: Self = Self(u16::MAX - 1);
+
     /// A shard by its number.
     #[must_use]
     pub const fn new(number: u16) -> Self {

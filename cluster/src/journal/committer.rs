@@ -11,13 +11,13 @@ use std::{
     time::Instant,
 };
 
-use redb::ReadableTable;
-
 use super::{
-    Append, AppendError, AppendRefused, Committed, Extent, Shared,
-    segment::{FRAMES, Key, Segment, begin},
+    Append, AppendError, AppendRefused, Committed, Extent, Shared, Turns,
+    entries::write_rows,
+    log_writer::{LogJob, Logged},
+    segment::{Ends, FRAMES, Key, Segment, begin},
 };
-use crate::{Frame, Seq, ShardId, metrics as names};
+use crate::{Seq, ShardId, metrics as names};
 
 /// Most bytes of one commit: larger ones would keep small appends waiting for the disk.
 const COMMIT_BYTES: usize = 16 << 20;
@@ -26,6 +26,8 @@ type Answer = mpsc::SyncSender<Result<(), AppendError>>;
 
 pub(super) enum Job {
     Append(Append),
+    /// Of a replicated shard.
+    Log(LogJob),
     Truncate {
         shard: ShardId,
         after: Seq,
@@ -45,11 +47,30 @@ struct Queue {
     closed: bool,
 }
 
+impl Queue {
+    /// The first jobs, up to the size of a commit.
+    fn take(&mut self) -> Vec<Job> {
+        let (mut jobs, mut bytes) = (Vec::new(), 0);
+        while let Some(job) = self.jobs.pop_front() {
+            bytes += job.bytes();
+            jobs.push(job);
+            if bytes >= COMMIT_BYTES {
+                break;
+            }
+        }
+        self.bytes -= bytes;
+        metrics::gauge!(names::QUEUE_BYTES).set(self.bytes as f64);
+        jobs
+    }
+}
+
 /// The queue to the journal's thread.
 pub(super) struct Committer {
     shared: Arc<(Mutex<Queue>, Condvar)>,
     limit: usize,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Where no thread does the work.
+    by_hand: Option<Mutex<Writer>>,
 }
 
 impl Committer {
@@ -60,25 +81,48 @@ impl Committer {
             journal,
             queue: shared.clone(),
             purged: BTreeMap::new(),
+            purged_logs: BTreeMap::new(),
         };
-        let thread = Builder::new()
-            .name("gemba-journal".into())
-            .spawn(move || writer.run())?;
+        let (thread, by_hand) = match writer.journal.options.turns {
+            Turns::Thread => {
+                let builder = Builder::new().name("gemba-journal".into());
+                (Some(builder.spawn(move || writer.run())?), None)
+            }
+            Turns::ByHand => (None, Some(Mutex::new(writer))),
+        };
         Ok(Self {
             shared,
             limit,
-            thread: Mutex::new(Some(thread)),
+            thread: Mutex::new(thread),
+            by_hand,
         })
     }
 
+    /// Does what is queued, where no thread does.
+    pub(super) fn turn(&self) {
+        if let Some(writer) = &self.by_hand {
+            let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+            while let Some(jobs) = writer.take_jobs() {
+                writer.work(jobs);
+            }
+        }
+    }
+
     pub(super) fn queue(&self, job: Job) -> Result<(), AppendRefused> {
+        self.offer(job).map_err(|(refused, _)| refused)
+    }
+
+    /// Queues a job, or gives it back.
+    pub(super) fn offer(&self, job: Job) -> Result<(), (AppendRefused, Job)> {
         let mut queue = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.closed {
-            return Err(AppendRefused::Closed);
+            return Err((AppendRefused::Closed, job));
         }
         let bytes = job.bytes();
-        if queue.bytes > 0 && queue.bytes + bytes > self.limit {
-            return Err(AppendRefused::Full);
+        // Raft takes a refusal for a broken disk; what it has under way is limited by its own queue.
+        let may_wait = matches!(job, Job::Log(_));
+        if queue.bytes > 0 && queue.bytes + bytes > self.limit && !may_wait {
+            return Err((AppendRefused::Full, job));
         }
         queue.bytes += bytes;
         queue.jobs.push_back(job);
@@ -90,6 +134,7 @@ impl Committer {
     pub(super) fn wait_for(&self, job: impl FnOnce(Answer) -> Job) -> Result<(), AppendError> {
         let (answer, done) = mpsc::sync_channel(1);
         self.queue(job(answer))?;
+        self.turn();
         done.recv()
             .unwrap_or(Err(AppendError::Refused(AppendRefused::Closed)))
     }
@@ -101,7 +146,10 @@ impl Committer {
             .unwrap_or_else(PoisonError::into_inner)
             .closed = true;
         self.shared.1.notify_one();
-        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        // The last owner of a journal may be an answer that its own thread gives.
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+            && thread.thread().id() != std::thread::current().id()
+        {
             // A panic of the thread has been printed; there is nothing left to save here.
             let _ = thread.join();
         }
@@ -118,6 +166,7 @@ impl Job {
     fn bytes(&self) -> usize {
         match self {
             Self::Append(append) => append.body.length(),
+            Self::Log(job) => job.bytes(),
             Self::Truncate { .. } | Self::Purge { .. } => 0,
         }
     }
@@ -133,32 +182,44 @@ struct Written {
     records: u32,
 }
 
-struct Writer {
-    journal: Arc<Shared>,
+pub(super) struct Writer {
+    pub(super) journal: Arc<Shared>,
     queue: Arc<(Mutex<Queue>, Condvar)>,
-    purged: BTreeMap<u16, u64>,
+    pub(super) purged: BTreeMap<u16, u64>,
+    /// By index, of the shards that are replicated.
+    pub(super) purged_logs: BTreeMap<u16, u64>,
 }
 
 impl Writer {
     fn run(&mut self) {
         while let Some(jobs) = self.next_jobs() {
-            let mut appends = Vec::with_capacity(jobs.len());
-            for job in jobs {
-                match job {
-                    Job::Append(append) => appends.push(append),
-                    Job::Truncate { shard, after, done } => {
-                        self.commit(std::mem::take(&mut appends));
-                        // A caller that went away does not need its answer.
-                        let _ = done.send(self.truncate(shard, after));
-                    }
-                    Job::Purge { shard, up_to, done } => {
-                        self.commit(std::mem::take(&mut appends));
-                        let _ = done.send(self.purge(shard, up_to));
-                    }
+            self.work(jobs);
+        }
+    }
+
+    fn work(&mut self, jobs: Vec<Job>) {
+        let mut appends = Vec::with_capacity(jobs.len());
+        let mut logged = Vec::new();
+        for job in jobs {
+            match job {
+                Job::Append(append) => appends.push(append),
+                Job::Log(LogJob::Append(append)) => logged.push(append),
+                Job::Log(job) => {
+                    self.commit(std::mem::take(&mut appends), std::mem::take(&mut logged));
+                    self.change_log(job);
+                }
+                Job::Truncate { shard, after, done } => {
+                    self.commit(std::mem::take(&mut appends), std::mem::take(&mut logged));
+                    // A caller that went away does not need its answer.
+                    let _ = done.send(self.truncate(shard, after));
+                }
+                Job::Purge { shard, up_to, done } => {
+                    self.commit(std::mem::take(&mut appends), std::mem::take(&mut logged));
+                    let _ = done.send(self.purge(shard, up_to));
                 }
             }
-            self.commit(appends);
         }
+        self.commit(appends, logged);
     }
 
     /// What is queued, up to the size of a commit; `None` when the journal is closed and all is done.
@@ -171,17 +232,12 @@ impl Writer {
             }
             queue = waker.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
-        let (mut jobs, mut bytes) = (Vec::new(), 0);
-        while let Some(job) = queue.jobs.pop_front() {
-            bytes += job.bytes();
-            jobs.push(job);
-            if bytes >= COMMIT_BYTES {
-                break;
-            }
-        }
-        queue.bytes -= bytes;
-        metrics::gauge!(names::QUEUE_BYTES).set(queue.bytes as f64);
-        Some(jobs)
+        Some(queue.take())
+    }
+
+    fn take_jobs(&self) -> Option<Vec<Job>> {
+        let mut queue = self.queue.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (!queue.jobs.is_empty()).then(|| queue.take())
     }
 
     fn active(&self) -> Arc<Segment> {
@@ -194,14 +250,15 @@ impl Writer {
         segments[segments.len() - 1].clone()
     }
 
-    fn commit(&self, appends: Vec<Append>) {
-        if appends.is_empty() {
+    pub(super) fn commit(&self, appends: Vec<Append>, logged: Vec<super::log_writer::LogAppend>) {
+        if appends.is_empty() && logged.is_empty() {
             return;
         }
         let began = now();
         let active = self.active();
         let written = self.admit(appends);
-        if written.is_empty() {
+        let logged = self.admit_entries(logged);
+        if written.is_empty() && logged.is_empty() {
             return;
         }
         let result = active.with(|database| {
@@ -212,6 +269,10 @@ impl Writer {
                     frames.insert(item.key, item.bytes.as_slice())?;
                 }
             }
+            for item in &logged {
+                item.begin(&write)?;
+                write_rows(&write, u32::from(item.shard.get()), &item.rows)?;
+            }
             write.commit()?;
             Ok(())
         });
@@ -220,9 +281,10 @@ impl Writer {
             Ok(()) => {
                 active.add_bytes(written.iter().map(|item| item.bytes.len() as u64).sum());
                 self.answer(&active, written);
+                self.answer_entries(&active, logged);
                 self.roll(&active);
             }
-            Err(error) => self.fail(&active, written, &error.to_string().into()),
+            Err(error) => self.fail(&active, written, logged, &error.to_string().into()),
         }
     }
 
@@ -295,7 +357,7 @@ impl Writer {
     }
 
     /// A failed commit may have reached the disk all the same: opens the segment again and looks.
-    fn fail(&self, active: &Segment, written: Vec<Written>, detail: &Arc<str>) {
+    fn fail(&self, active: &Segment, written: Vec<Written>, logged: Vec<Logged>, detail: &Arc<str>) {
         metrics::counter!(names::COMMIT_ERRORS).increment(1);
         tracing::warn!(segment = active.number(), %detail, "commit failed; opening the segment again");
         if let Err(error) = active.reopen(&self.journal.options) {
@@ -321,6 +383,7 @@ impl Writer {
                 Ok(false) | Err(_) => Err(storage()),
             });
         }
+        super::log_writer::answer_failed(active, logged, detail);
     }
 
     /// Begins a new segment when the one appended to is large enough; a disk that is too full for it goes on with
@@ -329,13 +392,18 @@ impl Writer {
         if active.bytes() < self.journal.options.segment_bytes {
             return;
         }
-        let bases = self
+        let extents = self
             .journal
             .extents
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        match Segment::open(&self.journal.options, active.number() + 1, &bases) {
+        let mut ends = Ends::new(extents);
+        let opened = ends
+            .go_on(active)
+            .map_err(|error| super::OpenError::Io(error.to_string()))
+            .and_then(|()| Segment::open(&self.journal.options, active.number() + 1, &ends));
+        match opened {
             Ok(segment) => {
                 let mut segments = self
                     .journal
@@ -350,77 +418,6 @@ impl Writer {
                 // Half a file that could not be filled is worth nothing.
                 let _ = self.journal.options.files.remove(active.number() + 1);
             }
-        }
-    }
-
-    fn truncate(&self, shard: ShardId, after: Seq) -> Result<(), AppendError> {
-        let number = u32::from(shard.get());
-        let storage = |detail: String| AppendError::Storage {
-            shard,
-            detail: detail.into(),
-        };
-        for segment in self.journal.segments().iter().rev() {
-            let result = segment.with(|database| {
-                let write = begin(database)?;
-                {
-                    let mut frames = write.open_table(FRAMES)?;
-                    frames.retain_in((number, after.get() + 1)..=(number, u64::MAX), |_, _| false)?;
-                    let before = frames
-                        .range((number, 0)..=(number, after.get()))?
-                        .next_back()
-                        .transpose()?;
-                    let spanning = before.map(|(key, value)| (key.value(), value.value().to_vec()));
-                    if let Some((key, bytes)) = spanning
-                        && let Ok(frame) = Frame::decode(bytes)
-                        && frame.last() > after
-                    {
-                        let cut = frame.cut_after(after).seal(shard, frame.first(), frame.epoch());
-                        frames.insert(key, cut.as_slice())?;
-                    }
-                }
-                write.commit()?;
-                Ok(())
-            });
-            if let Err(error) = result {
-                let reopened = segment.reopen(&self.journal.options);
-                self.journal.read_extents();
-                reopened.map_err(|error| storage(error.to_string()))?;
-                return Err(storage(error.to_string()));
-            }
-            segment
-                .reopen(&self.journal.options)
-                .map_err(|error| storage(error.to_string()))?;
-        }
-        self.journal.read_extents();
-        Ok(())
-    }
-
-    fn purge(&mut self, shard: ShardId, up_to: Seq) -> Result<(), AppendError> {
-        let purged = self.purged.entry(shard.get()).or_default();
-        *purged = up_to.get().max(*purged);
-        loop {
-            let segments = self.journal.segments();
-            let [oldest, _, ..] = &*segments else {
-                return Ok(());
-            };
-            let needed = oldest.extents().iter().any(|(shard, extent)| {
-                extent.first > 0 && extent.last > self.purged.get(shard).copied().unwrap_or_default()
-            });
-            if needed {
-                return Ok(());
-            }
-            self.journal
-                .segments
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(0);
-            self.journal.read_extents();
-            let removed = self.journal.options.files.remove(oldest.number());
-            removed.map_err(|error| AppendError::Storage {
-                shard,
-                detail: error.to_string().into(),
-            })?;
-            tracing::info!(segment = oldest.number(), "segment deleted");
         }
     }
 }

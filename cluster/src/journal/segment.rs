@@ -19,13 +19,16 @@ use redb::{
     TableError, WriteTransaction, backends::FileBackend,
 };
 
-use super::{Extent, JournalOptions, OpenError};
+use super::{
+    Extent, JournalOptions, OpenError,
+    entries::{self, LogBase, LogPlace, SegmentLog},
+};
 use crate::{Frame, FrameError};
 
 pub(super) type Key = (u32, u64);
 pub(super) const FRAMES: TableDefinition<'static, Key, &[u8]> = TableDefinition::new("frames");
 /// Last seq and epoch of each shard when the segment began.
-const BASES: TableDefinition<'static, u32, (u64, u64)> = TableDefinition::new("bases");
+pub(super) const BASES: TableDefinition<'static, u32, (u64, u64)> = TableDefinition::new("bases");
 
 /// Where segment files are kept: a folder, or a simulated disk in a test.
 pub trait SegmentFiles: Send + Sync {
@@ -98,9 +101,9 @@ impl SegmentFiles for Folder {
 
 /// redb wants a backend by value.
 #[derive(Debug)]
-struct Boxed(Box<dyn StorageBackend>);
+pub(crate) struct Backend(pub(crate) Box<dyn StorageBackend>);
 
-impl StorageBackend for Boxed {
+impl StorageBackend for Backend {
     fn len(&self) -> Result<u64, io::Error> {
         self.0.len()
     }
@@ -132,6 +135,8 @@ pub(crate) struct Segment {
     /// `None` only while it cannot be opened.
     database: RwLock<Option<Database>>,
     extents: Mutex<BTreeMap<u16, Extent>>,
+    /// Of the shards that are replicated.
+    logs: Mutex<BTreeMap<u16, SegmentLog>>,
     bytes: AtomicU64,
 }
 
@@ -152,26 +157,55 @@ pub(super) fn open_all(options: &JournalOptions) -> Result<Vec<Arc<Segment>>, Op
         numbers.push(1);
     }
     let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(numbers.len());
-    let mut ends = BTreeMap::new();
+    let mut ends = Ends::default();
     for number in numbers {
         let segment = Segment::open(options, number, &ends)?;
-        ends.extend(segment.extents());
+        super::log_writer::finish(&segments, &segment).map_err(|error| OpenError::Damaged {
+            segment: number,
+            detail: error.to_string(),
+        })?;
+        ends.go_on(&segment).map_err(|error| OpenError::Damaged {
+            segment: number,
+            detail: error.to_string(),
+        })?;
         segments.push(segment);
     }
     Ok(segments)
 }
 
+/// Where each shard and each log ends, for the segment that goes on from there.
+#[derive(Default)]
+pub(super) struct Ends {
+    extents: BTreeMap<u16, Extent>,
+    logs: BTreeMap<u16, LogBase>,
+}
+
+impl Ends {
+    pub(super) fn new(extents: BTreeMap<u16, Extent>) -> Self {
+        Self {
+            extents,
+            logs: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in what a segment adds.
+    pub(super) fn go_on(&mut self, segment: &Segment) -> Result<(), redb::Error> {
+        self.extents.extend(segment.extents());
+        for shard in segment.logs().keys() {
+            if let Some(end) = segment.log_end(*shard)? {
+                self.logs.insert(*shard, end);
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Segment {
     /// Opens a segment, or makes it: one that is new, or whose making was cut off by a crash, begins where the shards
     /// end.
-    pub(super) fn open(
-        options: &JournalOptions,
-        number: u64,
-        bases: &BTreeMap<u16, Extent>,
-    ) -> Result<Arc<Self>, OpenError> {
+    pub(super) fn open(options: &JournalOptions, number: u64, ends: &Ends) -> Result<Arc<Self>, OpenError> {
         let (database, bytes) = open_database(options, number)?;
-        let whole =
-            has_bases(&database).and_then(|whole| if whole { Ok(()) } else { fill(&database, bases) });
+        let whole = has_bases(&database).and_then(|whole| if whole { Ok(()) } else { fill(&database, ends) });
         whole.map_err(|error| OpenError::Damaged {
             segment: number,
             detail: error.to_string(),
@@ -180,7 +214,7 @@ impl Segment {
     }
 
     fn of(number: u64, database: Database, bytes: u64) -> Result<Arc<Self>, OpenError> {
-        let extents = survey(&database).map_err(|detail| OpenError::Damaged {
+        let (extents, logs) = survey(&database).map_err(|detail| OpenError::Damaged {
             segment: number,
             detail,
         })?;
@@ -188,6 +222,7 @@ impl Segment {
             number,
             database: RwLock::new(Some(database)),
             extents: Mutex::new(extents),
+            logs: Mutex::new(logs),
             bytes: AtomicU64::new(bytes),
         }))
     }
@@ -222,6 +257,49 @@ impl Segment {
         extent.epoch = extent.epoch.max(epoch);
     }
 
+    /// The logs that it knows of.
+    pub(super) fn logs(&self) -> BTreeMap<u16, SegmentLog> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_log_base(&self, shard: u16, base: LogBase) {
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        logs.entry(shard).or_default().base = base;
+    }
+
+    pub(super) fn set_log_end(&self, shard: u16, last: LogPlace, last_seq: u64) {
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = logs.entry(shard).or_default();
+        (log.last, log.last_seq) = (Some(last), last_seq);
+    }
+
+    /// Where a log ends here, as the base of a segment that follows.
+    pub(super) fn log_end(&self, shard: u16) -> Result<Option<LogBase>, redb::Error> {
+        let Some(SegmentLog { base, last, .. }) = self.logs().remove(&shard) else {
+            return Ok(None);
+        };
+        let extent = self.extents().remove(&shard).unwrap_or_default();
+        let index = last.map_or(0, |last| last.index);
+        let set =
+            self.with(|database| entries::members_up_to(&database.begin_read()?, u32::from(shard), index))?;
+        let (members_place, members) = set.unwrap_or((base.members_place, base.members));
+        Ok(Some(LogBase {
+            place: last,
+            seq: extent.last,
+            epoch: extent.epoch,
+            members,
+            members_place,
+        }))
+    }
+
+    /// Looks again at what is in the file.
+    pub(super) fn refresh(&self) -> Result<(), redb::Error> {
+        let (extents, logs) = self.with(|database| survey(database).map_err(redb::Error::Corrupted))?;
+        *self.extents.lock().unwrap_or_else(PoisonError::into_inner) = extents;
+        *self.logs.lock().unwrap_or_else(PoisonError::into_inner) = logs;
+        Ok(())
+    }
+
     /// Uses the database; fails while it cannot be opened.
     pub(super) fn with<R>(
         &self,
@@ -239,11 +317,12 @@ impl Segment {
         let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
         drop(place.take());
         let (database, bytes) = open_database(options, self.number)?;
-        let extents = survey(&database).map_err(|detail| OpenError::Damaged {
+        let (extents, logs) = survey(&database).map_err(|detail| OpenError::Damaged {
             segment: self.number,
             detail,
         })?;
         *self.extents.lock().unwrap_or_else(PoisonError::into_inner) = extents;
+        *self.logs.lock().unwrap_or_else(PoisonError::into_inner) = logs;
         self.bytes.store(bytes, Ordering::Release);
         *place = Some(database);
         Ok(())
@@ -278,7 +357,7 @@ fn open_database(options: &JournalOptions, number: u64) -> Result<(Database, u64
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let mut builder = Builder::new();
         builder.set_cache_size(options.cache_bytes);
-        builder.create_with_backend(Boxed(backend))
+        builder.create_with_backend(Backend(backend))
     }));
     match opened {
         Ok(Ok(database)) => Ok((database, bytes)),
@@ -304,23 +383,33 @@ fn has_bases(database: &Database) -> Result<bool, redb::Error> {
 }
 
 /// Makes the tables of a segment that begins where the shards end.
-fn fill(database: &Database, bases: &BTreeMap<u16, Extent>) -> Result<(), redb::Error> {
+fn fill(database: &Database, ends: &Ends) -> Result<(), redb::Error> {
     let write = begin(database)?;
     {
         write.open_table(FRAMES)?;
         let mut table = write.open_table(BASES)?;
-        for (shard, extent) in bases {
+        for (shard, extent) in &ends.extents {
             table.insert(u32::from(*shard), (extent.last, extent.epoch))?;
         }
+    }
+    for (shard, base) in &ends.logs {
+        entries::write_base(&write, u32::from(*shard), base, false)?;
     }
     write.commit()?;
     Ok(())
 }
 
-/// Which seqs a file holds of which shard.
-fn survey(database: &Database) -> Result<BTreeMap<u16, Extent>, String> {
+type Found = (BTreeMap<u16, Extent>, BTreeMap<u16, SegmentLog>);
+
+/// Which seqs a file holds of which shard, and what it knows of their logs.
+fn survey(database: &Database) -> Result<Found, String> {
     let failed = |error: redb::Error| error.to_string();
     let read = database.begin_read().map_err(|error| failed(error.into()))?;
+    let mut logs: BTreeMap<u16, SegmentLog> = BTreeMap::new();
+    for (shard, log) in entries::survey(&read).map_err(failed)? {
+        let shard = u16::try_from(shard).map_err(|_| "a shard's number is out of range".to_owned())?;
+        logs.insert(shard, log);
+    }
     let mut extents = BTreeMap::new();
     match read.open_table(BASES) {
         Ok(bases) => {
@@ -357,24 +446,24 @@ fn survey(database: &Database) -> Result<BTreeMap<u16, Extent>, String> {
             .transpose()
             .map_err(|error| failed(error.into()))?;
         let Some((key, value)) = last_row else { break };
-        let frame = Frame::decode(value.value().to_vec())
-            .and_then(|frame| {
-                if frame.first().get() == key.value().1 {
-                    Ok(frame)
-                } else {
-                    Err(FrameError::NotAFrame("wrong place"))
-                }
-            })
-            .map_err(|error| format!("shard {shard}, seq {}: {error}", key.value().1))?;
-        extents.insert(
-            shard,
-            Extent {
-                first,
-                last: frame.last().get(),
-                epoch: frame.epoch().get(),
-            },
-        );
+        let frame = Frame::decode(value.value().to_vec()).and_then(|frame| {
+            if frame.first().get() == key.value().1 {
+                Ok(frame)
+            } else {
+                Err(FrameError::NotAFrame("wrong place"))
+            }
+        });
+        let (last, epoch) = match (frame, logs.get_mut(&shard)) {
+            (Ok(frame), _) => (frame.last().get(), frame.epoch().get()),
+            // Other replicas have what is damaged here.
+            (Err(_), Some(log)) => {
+                log.is_damaged = true;
+                (log.last_seq, log.last.map_or(0, |last| last.term))
+            }
+            (Err(error), None) => return Err(format!("shard {shard}, seq {}: {error}", key.value().1)),
+        };
+        extents.insert(shard, Extent { first, last, epoch });
         next = number.checked_add(1);
     }
-    Ok(extents)
+    Ok((extents, logs))
 }

@@ -1,0 +1,253 @@
+//! The lines to other nodes: two connections to each, one for short messages that must not wait, one for the rest.
+//!
+//! Promises: a line is dialled when it is first needed and again after it broke; a peer that stopped answering is noticed
+//! by keep-alives within seconds, and before that by each message's own time. Knows addresses, not what they mean.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::Uri;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    metadata::MetadataValue,
+    transport::{Channel, Endpoint},
+};
+use tower_service::Service;
+
+use super::{
+    Credentials, MESSAGE_MAX, PROTOCOL, PROTOCOL_HEADER, SHARD_HEADER,
+    codec::{AsBytes, path_of},
+};
+use crate::{Boxed, Courier, Errand, ShardId, Undelivered};
+
+/// A message longer than this goes with the bulk.
+const SHORT: usize = 4 << 10;
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+const KEEP_ALIVE_WITHIN: Duration = Duration::from_secs(3);
+/// What is on its way of one stream, and of a connection: a snapshot must not fill the peer's memory.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// Where nodes are reached: `HOST:PORT` by number.
+#[derive(Debug, Clone, Default)]
+pub struct AddressBook(Arc<RwLock<BTreeMap<u64, String>>>);
+
+impl AddressBook {
+    /// Notes where a node is.
+    pub fn set(&self, node: u64, address: impl Into<String>) {
+        let mut book = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        book.insert(node, address.into());
+    }
+
+    /// Forgets a node.
+    pub fn remove(&self, node: u64) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&node);
+    }
+
+    /// Where a node is.
+    #[must_use]
+    pub fn get(&self, node: u64) -> Option<String> {
+        let book = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        book.get(&node).cloned()
+    }
+}
+
+/// The lines of a node to the others. Cheap to clone.
+#[derive(Clone)]
+pub struct Lines(Arc<Inner>);
+
+struct Inner {
+    credentials: Credentials,
+    book: AddressBook,
+    /// By node, and whether it is for bulk.
+    channels: Mutex<BTreeMap<(u64, bool), Channel>>,
+}
+
+impl Lines {
+    /// Lines to whoever is in the book.
+    #[must_use]
+    pub fn new(credentials: Credentials, book: AddressBook) -> Self {
+        Self(Arc::new(Inner {
+            credentials,
+            book,
+            channels: Mutex::default(),
+        }))
+    }
+
+    /// Lets go of the lines to a node that has left.
+    pub fn hang_up(&self, node: u64) {
+        let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        channels.retain(|(to, _), _| *to != node);
+    }
+
+    /// Asks whichever node of the cluster is at an address: for a node that joins.
+    pub async fn ask_at(
+        &self,
+        address: &str,
+        errand: Errand,
+        body: Bytes,
+        within: Duration,
+    ) -> Result<Bytes, Undelivered> {
+        let dial = Dial {
+            credentials: self.0.credentials.clone(),
+            target: Target::Address(address.to_owned()),
+        };
+        ask(channel(dial), 0, errand, ShardId::MAP, body, within).await
+    }
+
+    fn channel(&self, node: u64, is_bulk: bool) -> Channel {
+        let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let dial = || {
+            channel(Dial {
+                credentials: self.0.credentials.clone(),
+                target: Target::Node(node, self.0.book.clone()),
+            })
+        };
+        channels.entry((node, is_bulk)).or_insert_with(dial).clone()
+    }
+}
+
+fn channel(dial: Dial) -> Channel {
+    // The address is the dialler's business; this one only names the scheme.
+    Endpoint::from_static("http://node.gemba.internal")
+        .connect_timeout(CONNECT_WITHIN)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_WITHIN)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .connect_with_connector_lazy(dial)
+}
+
+impl Courier for Lines {
+    fn send(
+        &self,
+        to: u64,
+        errand: Errand,
+        shard: ShardId,
+        body: Bytes,
+        within: Duration,
+    ) -> Boxed<'static, Result<Bytes, Undelivered>> {
+        let is_bulk = body.len() > SHORT || matches!(errand, Errand::Piece | Errand::Batch);
+        let lines = self.clone();
+        // A channel is made within the runtime that will drive it.
+        Box::pin(async move { ask(lines.channel(to, is_bulk), to, errand, shard, body, within).await })
+    }
+}
+
+async fn ask(
+    channel: Channel,
+    to: u64,
+    errand: Errand,
+    shard: ShardId,
+    body: Bytes,
+    within: Duration,
+) -> Result<Bytes, Undelivered> {
+    if body.len() > MESSAGE_MAX {
+        let reason = format!("a message of {} bytes is too long to be sent", body.len());
+        return Err(Undelivered::Refused { to, reason });
+    }
+    let asked = async {
+        let mut grpc = Grpc::new(channel)
+            .max_decoding_message_size(MESSAGE_MAX)
+            .max_encoding_message_size(MESSAGE_MAX);
+        grpc.ready()
+            .await
+            .map_err(|error| Status::unavailable(chain(&error)))?;
+        let mut request = Request::new(body);
+        request.set_timeout(within);
+        let headers = request.metadata_mut();
+        headers.insert(PROTOCOL_HEADER, MetadataValue::from(PROTOCOL));
+        headers.insert(SHARD_HEADER, MetadataValue::from(u32::from(shard.get())));
+        let path = hyper::http::uri::PathAndQuery::from_static(path_of(errand));
+        grpc.unary(request, path, AsBytes).await
+    };
+    match tokio::time::timeout(within, asked).await {
+        Ok(Ok(answer)) => Ok(answer.into_inner()),
+        Ok(Err(status)) => Err(match status.code() {
+            Code::DeadlineExceeded | Code::Cancelled => Undelivered::Late { to, within },
+            Code::FailedPrecondition
+            | Code::PermissionDenied
+            | Code::Unimplemented
+            | Code::InvalidArgument => {
+                let reason = status.message().to_owned();
+                Undelivered::Refused { to, reason }
+            }
+            _ => {
+                let detail = chain(&status);
+                Undelivered::Unreachable { to, detail }
+            }
+        }),
+        Err(_) => Err(Undelivered::Late { to, within }),
+    }
+}
+
+/// An error with its causes: the first one seldom says what happened.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[derive(Clone)]
+enum Target {
+    Node(u64, AddressBook),
+    Address(String),
+}
+
+/// Dials a node and checks who answers.
+#[derive(Clone)]
+struct Dial {
+    credentials: Credentials,
+    target: Target,
+}
+
+impl Service<Uri> for Dial {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = io::Error;
+    type Future = Boxed<'static, io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let Self { credentials, target } = self.clone();
+        Box::pin(async move {
+            let (address, node) = match target {
+                Target::Address(address) => (address, None),
+                Target::Node(node, book) => {
+                    let address = book.get(node);
+                    let unknown = || io::Error::other(format!("no address of node {node} is known"));
+                    (address.ok_or_else(unknown)?, Some(node))
+                }
+            };
+            let stream = TcpStream::connect(&address).await?;
+            stream.set_nodelay(true)?;
+            let expected = credentials.expected(node).map_err(io::Error::other)?;
+            let connector = TlsConnector::from(credentials.client.clone());
+            Ok(TokioIo::new(connector.connect(expected, stream).await?))
+        })
+    }
+}
