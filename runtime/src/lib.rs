@@ -5,8 +5,10 @@
 
 pub mod changes;
 pub mod clock;
+pub mod dashboards;
 pub mod decode;
 pub mod filter;
+pub mod history;
 pub mod ingest;
 pub mod keyring;
 pub mod modbus;

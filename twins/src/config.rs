@@ -3,6 +3,9 @@
 //! Promises: reaches the fold only as a `Configured` event, so that a replay sees the same configuration at the same
 //! position. Knows nothing of YAML or of how a sensor is bound.
 
+use std::sync::Arc;
+
+use crate::analysis::Analysis;
 pub use crate::{air::AirProfile, location::LocationConfig};
 
 /// The part of the plant model that one twin folds by. A new one replaces the old one whole.
@@ -22,6 +25,8 @@ pub struct TwinConfig {
     pub execution_map: Vec<(Box<str>, Execution)>,
     /// The model no longer holds this twin.
     pub removed: bool,
+    /// What it works out beyond what is measured; `None` where that is nothing.
+    pub analysis: Option<Arc<Analysis>>,
     /// What only locations have.
     pub location: Option<Box<LocationConfig>>,
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::{config::TwinConfig, id::TwinId, time::Timestamp};
+use crate::{config::TwinConfig, id::TwinId, refolded::Refolded, time::Timestamp};
 
 /// A fact about one twin, in the past tense.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +41,8 @@ pub enum Body {
     Ticked,
     /// Another twin told this one something.
     Told(TwinMessage),
+    /// The past was folded again by a newer plant model, and taken over.
+    Refolded(Box<Refolded>),
 }
 
 /// What a sensor measured, bound to a twin and its metric names.

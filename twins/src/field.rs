@@ -43,7 +43,10 @@ impl Twin {
             ["attributes", rest @ ..] => self.attribute(rest),
             ["kpis", name] => self.kpi_field(name),
             ["state", "metrics", name, part] => self.metric_field(name, part, now),
-            ["state", "metrics", name] => self.metrics.get(name).map(|_| Field::Composite),
+            ["state", "metrics", name] => {
+                let is_there = self.metrics.get(name).is_some() || self.absent(name).is_some();
+                is_there.then_some(Field::Composite)
+            }
             ["state", name] => self.state_field(name, now),
             // Deeper than what filters commonly ask for.
             ["state" | "kpis" | "links", ..] => Some(Field::Composite),
@@ -94,8 +97,24 @@ impl Twin {
         self.kpi(name).map(|kpi| kpi.map_or(Field::Null, Field::Number))
     }
 
+    /// Why a computed metric has no value.
+    fn absent(&self, name: &str) -> Option<Cow<'static, str>> {
+        self.absent_computed()
+            .find(|(absent, _)| *absent == name)
+            .map(|(_, reason)| reason)
+    }
+
     fn metric_field(&self, name: &str, part: &str, now: Timestamp) -> Option<Field<'_>> {
-        let metric = self.metrics.get(name)?;
+        let Some(metric) = self.metrics.get(name) else {
+            let reason = self.absent(name)?;
+            let unit = declared_unit(self.config.as_deref(), name);
+            return match part {
+                "value" => Some(Field::Null),
+                "reason" => Some(Field::Text(reason)),
+                "unit" => (!unit.is_empty()).then_some(Field::Text(unit.into())),
+                _ => None,
+            };
+        };
         match part {
             "value" => Some(match &metric.value {
                 Value::Number(number) => Field::Number(*number),
@@ -107,7 +126,8 @@ impl Twin {
                 let unit = declared_unit(self.config.as_deref(), &metric.name);
                 (!unit.is_empty()).then_some(Field::Text(unit.into()))
             }
-            "quality" => self.is_old(metric.at, now).then_some(Field::Text("stale".into())),
+            "quality" if self.is_old(metric.at, now) => Some(Field::Text("stale".into())),
+            "quality" => self.is_marked(name).then_some(Field::Text("suspect".into())),
             _ => None,
         }
     }
@@ -120,6 +140,8 @@ impl Twin {
             "values_refused" => {
                 return (self.metrics.refused > 0).then_some(Field::Number(self.metrics.refused as f64));
             }
+            "data_quality" => return self.quality_in_short().map(|_| Field::Composite),
+            "anomalies" => return self.forecasts.as_ref().map(|_| Field::Composite),
             "removed" => return self.is_removed().then_some(Field::Bool(true)),
             _ => {}
         }

@@ -3,9 +3,15 @@
 //! Invariant: nothing here does I/O, awaits, asks a clock or draws a random number; the same events in the same
 //! order give the same state, bit for bit, on every node and in every later replay.
 
+pub mod analysis;
+pub mod computed;
 pub mod config;
 pub mod event;
+pub mod expr;
+pub mod forecast;
 pub mod id;
+pub mod quality;
+pub mod refolded;
 pub mod rollup;
 pub mod time;
 pub mod twin;

@@ -4,6 +4,7 @@
 //! struct and its blocks; not its id's text, which the map of twins shares.
 
 use crate::{
+    analysis::Analysis,
     attributes::block,
     bucket::{Bucket, StateTime, States, Word},
     config::{MetricConfig, TwinConfig},
@@ -26,6 +27,14 @@ impl Twin {
             + attributes
             + self.config.as_deref().map_or(0, config_bytes)
             + nature_bytes(&self.nature)
+            + self
+                .quality_of_data
+                .as_deref()
+                .map_or(0, |quality| block(quality.heap_bytes()))
+            + self
+                .forecasts
+                .as_deref()
+                .map_or(0, |forecasts| block(forecasts.heap_bytes()))
     }
 }
 
@@ -63,11 +72,12 @@ fn config_bytes(config: &TwinConfig) -> usize {
         .execution_map
         .iter()
         .map(|(word, _)| 24 + block(word.len()));
+    let analysis = config.analysis.as_deref().map_or(0, Analysis::heap_bytes);
     let location = config.location.as_deref();
     let location = location.map_or(0, |location| {
         block(size_of_val(location)) + block(location.air_profiles.len())
     });
-    block(size_of::<TwinConfig>()) + location + metrics.sum::<usize>() + words.sum::<usize>()
+    block(size_of::<TwinConfig>()) + location + metrics.sum::<usize>() + words.sum::<usize>() + analysis
 }
 
 fn nature_bytes(nature: &Nature) -> usize {

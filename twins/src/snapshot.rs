@@ -10,6 +10,7 @@ use crate::{
     bucket::{Bucket, BucketWire, StateTime, States, Word},
     config::{Execution, MetricKind},
     event::Position,
+    forecast::ForecastsWire,
     id::TwinId,
     job::{
         Remaining,
@@ -18,6 +19,7 @@ use crate::{
     location::{Flow, FlowWire, Location},
     machine::Machine,
     metric::{Metric, Metrics},
+    quality::QualityWire,
     time::Timestamp,
     twin::{Nature, Twin},
     wire::{
@@ -62,6 +64,10 @@ struct TwinWire {
     steady_since_ms: i64,
     #[prost(uint64, tag = "16")]
     values_refused: u64,
+    #[prost(message, optional, tag = "160")]
+    quality: Option<QualityWire>,
+    #[prost(message, optional, tag = "161")]
+    forecasts: Option<ForecastsWire>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -90,6 +96,8 @@ struct MetricStateWire {
     hour: Option<BucketWire>,
     #[prost(message, repeated, tag = "7")]
     states: Vec<StateTimeWire>,
+    #[prost(bool, tag = "160")]
+    lapsed: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -227,6 +235,8 @@ impl Twin {
             },
             steady_since_ms: self.steady_since.ms(),
             values_refused: self.metrics.refused,
+            quality: self.quality_of_data.as_deref().map(QualityWire::of),
+            forecasts: self.forecasts.as_deref().map(ForecastsWire::of),
         };
         out.push(VERSION);
         out.reserve(wire.encoded_len());
@@ -281,6 +291,12 @@ impl Twin {
             items,
             refused: wire.values_refused,
         };
+        twin.quality_of_data = wire.quality.map(QualityWire::quality).transpose()?.map(Box::new);
+        twin.forecasts = wire
+            .forecasts
+            .map(ForecastsWire::forecasts)
+            .transpose()?
+            .map(Box::new);
         Ok(twin)
     }
 }
@@ -301,6 +317,7 @@ fn metric_to_state(metric: &Metric) -> MetricStateWire {
         five_minutes: wider(0),
         hour: wider(1),
         states: states.map(state_to_wire).collect(),
+        lapsed: metric.lapsed,
     }
 }
 
@@ -320,6 +337,7 @@ fn metric_from_state(wire: MetricStateWire) -> Result<Metric, DecodeError> {
         value,
         at: Timestamp::from_ms(wire.at_ms),
         kind,
+        lapsed: wire.lapsed,
         open: wire.open.map(|bucket| bucket.bucket()).unwrap_or_default(),
         wider: wire
             .five_minutes

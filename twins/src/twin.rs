@@ -8,11 +8,13 @@ use crate::{
     config::{MetricKind, TwinConfig},
     defaults::{declared_kind, is_needed},
     event::{Body, Event, Position, Reading, Scan, TwinMessage, Value},
+    forecast::Forecasts,
     id::{Kind, TwinId},
     job::{Job, Told},
     location::{Location, LocationFlow},
     machine::Machine,
     metric::{Metrics, Rules, execution, is_execution},
+    quality::Quality,
     rollup::{Level, RollupRow},
     time::Timestamp,
 };
@@ -44,6 +46,8 @@ pub struct Effects {
     pub messages: Vec<(TwinId, TwinMessage)>,
     /// Buckets that closed, and corrections of closed ones; to be merged into what is stored.
     pub rollups: Vec<RollupRow>,
+    /// How often a data contract was broken.
+    pub violations: u32,
 }
 
 /// What a twin is beside what all twins have.
@@ -73,6 +77,8 @@ pub struct Twin {
     pub(crate) attributes: Option<Box<Attributes>>,
     pub(crate) metrics: Metrics,
     pub(crate) nature: Nature,
+    pub(crate) quality_of_data: Option<Box<Quality>>,
+    pub(crate) forecasts: Option<Box<Forecasts>>,
 }
 
 impl Twin {
@@ -97,6 +103,8 @@ impl Twin {
             attributes: None,
             metrics: Metrics::default(),
             nature,
+            quality_of_data: None,
+            forecasts: None,
         }
     }
 
@@ -141,6 +149,7 @@ impl Twin {
             }
             Body::Configured(config) => self.fold_config(config, effects),
             Body::Ticked => self.fold_tick(event.at),
+            Body::Refolded(refolded) => self.take_over(refolded),
             Body::Told(message) => match &mut self.nature {
                 Nature::Location(location) => {
                     location.listen(&self.id, message, &mut effects.messages);
@@ -173,6 +182,8 @@ impl Twin {
             steady_since: self.steady_since,
         };
         let is_late = self.metrics.is_late(at);
+        let mut quality = self.quality_of_data.take().unwrap_or_default();
+        let inspection = quality.begin(reading, at, rules.config, &self.metrics);
         let mut machine = if let Nature::Machine(machine) = &mut self.nature {
             Some(machine)
         } else {
@@ -189,8 +200,13 @@ impl Twin {
         }
         let mut corrections = Vec::new();
         let mut said = None;
-        for (name, value) in &reading.metrics {
+        for (place, (name, value)) in reading.metrics.iter().enumerate() {
+            if inspection.refuses(place) || rules.config.is_some_and(|config| config.computes(name)) {
+                self.metrics.refused = self.metrics.refused.saturating_add(1);
+                continue;
+            }
             let taken = self.metrics.take(name, value, at, &rules, &mut corrections);
+            quality.taken(&inspection, place, taken.metric, value, at);
             let Some(machine) = &mut machine else { continue };
             match value {
                 Value::Number(_) if &**name == "power_kw" && self.metrics.get("energy_kwh").is_none() => {
@@ -220,6 +236,13 @@ impl Twin {
             self.stale = false;
             self.quality_score = reading.quality_score;
             self.sense_location(reading);
+        }
+        quality.end(&inspection, reading.metrics.len(), at);
+        effects.violations += inspection.violations;
+        self.quality_of_data = Some(quality);
+        self.compute(Some(at), &mut corrections);
+        if newest {
+            self.observe(at);
         }
         effects.rollups.append(&mut corrections);
         if is_late { Outcome::Late } else { Outcome::Applied }
@@ -283,6 +306,7 @@ impl Twin {
             self.metrics.set_kind(index, kind, &mut effects.rollups);
         }
         self.config = Some(Box::new(kept));
+        self.compute(None, &mut effects.rollups);
         Outcome::Applied
     }
 

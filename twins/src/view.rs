@@ -14,6 +14,7 @@ use crate::{
     config::Execution,
     defaults::declared_unit,
     event::Value,
+    forecast::Anomalies,
     job::{self, Dwell},
     kpis,
     time::Timestamp,
@@ -33,13 +34,14 @@ impl Twin {
         TwinView { twin: self, now }
     }
 
-    /// `good`, `stale`, `bad` (the sender judged it below 0.5) or `unknown` (no data yet).
+    /// `good`, `stale`, `bad` (the sender judged it below 0.5), `suspect` (a value breaks its contract) or `unknown` (no data yet).
     pub(crate) fn quality(&self, now: Timestamp) -> &'static str {
         match (self.data_at, &self.nature) {
             (None, Nature::Job(job)) if job.scans > 0 => "good",
             (None, _) => "unknown",
             _ if self.is_stale(now) => "stale",
             _ if self.quality_score.is_some_and(|score| score < 0.5) => "bad",
+            _ if self.has_marks() => "suspect",
             _ => "good",
         }
     }
@@ -92,6 +94,8 @@ enum Part<'a> {
     State,
     Metrics,
     Metric(&'a crate::metric::Metric),
+    /// A metric without a value, and why.
+    Absent(&'a str, &'a str),
     Times(&'a crate::machine::StateTimes),
     Path,
     Visit(usize),
@@ -200,6 +204,12 @@ impl<'a> Of<'a> {
             }
         }
         map.serialize_entry("metrics", &self.of(Part::Metrics))?;
+        if let Some(quality) = twin.quality_in_short() {
+            map.serialize_entry("data_quality", &quality)?;
+        }
+        if twin.forecasts.is_some() {
+            map.serialize_entry("anomalies", &Anomalies(twin))?;
+        }
         if twin.metrics.refused > 0 {
             map.serialize_entry("values_refused", &twin.metrics.refused)?;
         }
@@ -223,6 +233,8 @@ impl<'a> Of<'a> {
         }
         if twin.is_old(metric.at, self.0.now) {
             map.serialize_entry("quality", "stale")?;
+        } else if twin.has_marks() && twin.is_marked(&metric.name) {
+            map.serialize_entry("quality", "suspect")?;
         }
         Ok(())
     }
@@ -303,11 +315,22 @@ impl Serialize for Of<'_> {
             }
             Part::State => self.state(&mut map)?,
             Part::Metrics => {
-                for metric in &twin.metrics.items {
+                for metric in twin.metrics.items.iter().filter(|metric| !metric.lapsed) {
                     map.serialize_entry(&*metric.name, &Of(view, Part::Metric(metric)))?;
+                }
+                for (name, reason) in twin.absent_computed() {
+                    map.serialize_entry(name, &Of(view, Part::Absent(name, &reason)))?;
                 }
             }
             Part::Metric(metric) => self.metric(metric, &mut map)?,
+            Part::Absent(name, reason) => {
+                map.serialize_entry("value", &())?;
+                map.serialize_entry("reason", reason)?;
+                let unit = declared_unit(twin.config.as_deref(), name);
+                if !unit.is_empty() {
+                    map.serialize_entry("unit", unit)?;
+                }
+            }
             Part::Times(times) => {
                 for (execution, ms) in Execution::ALL
                     .into_iter()

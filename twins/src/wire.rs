@@ -3,15 +3,19 @@
 //! Promises: numbers of fields are never used again for another; a field that an older release does not know is
 //! skipped. The address stands first, so that a journal can be scanned for one twin without reading the rest.
 
+use std::sync::Arc;
+
 use prost::Message;
 use thiserror::Error;
 
 use crate::{
+    analysis::AnalysisWire,
     config::{Execution, MetricConfig, MetricKind, TwinConfig},
     event::{AttributesSet, Body, Event, Origin, Reading, Scan, SensorType, TwinMessage, Value},
     id::{Kind, TenantId, TwinId},
     job::wire::{EstimatedWire, FinishedWire, JobFlowWire},
     location::{LocationConfig, LocationConfigWire},
+    refolded::RefoldedWire,
     time::Timestamp,
 };
 
@@ -43,7 +47,10 @@ struct EventWire {
     message_id: String,
     #[prost(message, optional, tag = "8")]
     origin: Option<OriginWire>,
-    #[prost(oneof = "BodyWire", tags = "10, 11, 12, 13, 14, 15, 16, 17, 140, 141, 142")]
+    #[prost(
+        oneof = "BodyWire",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 140, 141, 142, 160"
+    )]
     body: Option<BodyWire>,
 }
 
@@ -65,6 +72,8 @@ enum BodyWire {
     JobLeft(VisitWire),
     #[prost(message, tag = "17")]
     JobDwellCorrected(CorrectionWire),
+    #[prost(message, tag = "160")]
+    Refolded(RefoldedWire),
     #[prost(message, tag = "140")]
     JobFlow(JobFlowWire),
     #[prost(message, tag = "141")]
@@ -163,6 +172,8 @@ pub(crate) struct ConfigWire {
     execution_map: Vec<WordWire>,
     #[prost(bool, tag = "7")]
     removed: bool,
+    #[prost(message, optional, tag = "160")]
+    analysis: Option<AnalysisWire>,
     #[prost(message, optional, tag = "140")]
     location: Option<LocationConfigWire>,
 }
@@ -324,6 +335,7 @@ fn body_to_wire(body: &Body) -> BodyWire {
         }),
         Body::Configured(config) => BodyWire::Configured(config_to_wire(config)),
         Body::Ticked => BodyWire::Ticked(true),
+        Body::Refolded(refolded) => BodyWire::Refolded(RefoldedWire::of(refolded)),
         Body::Told(TwinMessage::JobEntered {
             job,
             entered_at,
@@ -391,6 +403,7 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
         }),
         BodyWire::Configured(wire) => Body::Configured(Box::new(config_from_wire(wire)?)),
         BodyWire::Ticked(_) => Body::Ticked,
+        BodyWire::Refolded(wire) => Body::Refolded(Box::new(wire.refolded())),
         BodyWire::JobEntered(wire) => Body::Told(TwinMessage::JobEntered {
             job: wire.job.into(),
             entered_at: Timestamp::from_ms(wire.entered_at_ms),
@@ -458,6 +471,7 @@ pub(crate) fn config_to_wire(config: &TwinConfig) -> ConfigWire {
             })
             .collect(),
         removed: config.removed,
+        analysis: config.analysis.as_deref().map(AnalysisWire::of),
         location: config.location.as_deref().map(LocationConfig::to_wire),
     }
 }
@@ -490,6 +504,11 @@ pub(crate) fn config_from_wire(wire: ConfigWire) -> Result<TwinConfig, DecodeErr
         stale_after_ms: wire.stale_after_ms,
         execution_map: wire.execution_map.into_iter().map(word).collect(),
         removed: wire.removed,
+        analysis: wire
+            .analysis
+            .map(AnalysisWire::analysis)
+            .transpose()?
+            .map(Arc::new),
         location: wire
             .location
             .map(|location| Box::new(LocationConfig::from_wire(&location))),

@@ -103,6 +103,15 @@ impl Config {
         node.snapshot_events = written.snapshot.events.max(1);
         node.snapshot_every = Duration::from_secs(written.snapshot.every_s.max(1));
         node.segment_bytes = written.journal.segment_bytes.max(1 << 20);
+        let unless_zero = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
+        node.journal_retention = unless_zero(written.journal.retention_s);
+        // A data folder that is absolute stays so; a folder that is absolute leaves it.
+        node.history.folder =
+            (written.history.folder != "off").then(|| node.data_dir.join(&written.history.folder));
+        node.history.events = written.history.events.max(1);
+        node.history.every = Duration::from_secs(written.history.every_s.max(1));
+        node.history.states_every = Duration::from_secs(written.history.states_every_s.max(1));
+        node.history.keep_days = (written.history.keep_days > 0).then_some(written.history.keep_days);
         let (keyring, tenant) = keyring(&written)?;
         let mut http = ServerSettings::new(address("http.address", &written.http.address)?);
         http.tls = tls(

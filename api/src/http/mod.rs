@@ -3,11 +3,16 @@
 //! Promises: the tenant comes from the credential; every error is RFC 9457 with a stable code; bodies are bounded.
 //! Knows nothing of storage or folds beyond what the node offers.
 
+mod dashboards;
 mod docs;
 mod flow;
+mod fork;
 mod ingest;
+mod page;
 mod plant;
 mod problem;
+mod quality;
+mod refold;
 mod routes;
 mod server;
 mod stream;

@@ -23,7 +23,7 @@ use super::{
 /// Longest span of raw readings or buckets in one answer.
 const POINTS_MAX: usize = 200_000;
 
-fn twin_id(call: &Call) -> Result<TwinId, Problem> {
+pub(super) fn twin_id(call: &Call) -> Result<TwinId, Problem> {
     let (kind, id) = (&call.path[2], &call.path[3]);
     let parsed = Kind::parse(kind).and_then(|kind| TwinId::new(call.principal.tenant.clone(), kind, id));
     parsed.map_err(|error| match error {
@@ -315,6 +315,10 @@ fn event_json(seq: u64, event: &Event) -> Json {
             json!({"model_version": config.model_version, "removed": config.removed}),
         ),
         Body::Ticked => ("ticked", json!({})),
+        Body::Refolded(refolded) => (
+            "refolded",
+            json!({"model_version": refolded.model_version, "from": refolded.from, "by": refolded.by}),
+        ),
         Body::Told(TwinMessage::JobEntered { job, entered_at, .. }) => {
             ("job_entered", json!({"job": job, "entered_at": entered_at}))
         }

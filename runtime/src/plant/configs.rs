@@ -12,7 +12,7 @@ use gemba_twins::{
 use serde_json::{Map, Value};
 
 use super::{
-    Location, LocationType, Machine, PlantModel,
+    Location, LocationType, Machine, PlantModel, analysis,
     model::{LOCATION_TYPES, word},
     place,
 };
@@ -107,6 +107,7 @@ pub(super) fn all(model: &PlantModel) -> Vec<(Kind, Box<str>, TwinConfig)> {
         };
         configs.push((Kind::Machine, machine.id.clone(), config));
     }
+    analysis::put(model, &mut configs);
     configs
 }
 
@@ -290,7 +291,7 @@ impl<'m> Declarations<'m> {
 }
 
 /// The kind of a metric of which the model says a unit but no kind: as a twin without a model takes it.
-fn kind_by_name(name: &str, rollover_at: Option<f64>) -> MetricKind {
+pub(super) fn kind_by_name(name: &str, rollover_at: Option<f64>) -> MetricKind {
     let counts = ["_count", "_kwh", "_total"].iter().any(|end| name.ends_with(end));
     match name {
         _ if counts || rollover_at.is_some() => MetricKind::Counter,

@@ -16,6 +16,7 @@
 //!     stale_after: 30s
 //!     execution: {ACTIVE: producing}  # words of the machine's control, and what they mean
 //!     metrics: [{name: energy_kwh, kind: counter, unit: kWh, rollover_at: 4294967296}]
+//!     computed: [{name: kwh_per_part, value: "energy_kwh / max(part_count, 1.0)", unit: kWh}]
 //!     attributes: {vendor: Mazak}
 //! sensors:                            # a machine's own id needs no entry: it feeds that machine
 //!   - id: am319-01
@@ -23,6 +24,15 @@
 //!     type: AIR_QUALITY
 //!     metrics: {co2: co2_ppm, temperature: {to: temperature_c}, tvoc: {to: voc_index, unit: index}}
 //!     ignore: [rssi_dbm]              # metrics not named pass unchanged
+//!     contract:                       # what it is agreed to send; machines and locations take one for all their sensors
+//!       period: 60s
+//!       required: [co2_ppm]
+//!       on_violation: accept          # and mark; or reject
+//!       metrics: {co2_ppm: {type: number, unit: ppm, min: 300, max: 5000, max_rate_per_s: 100}}
+//! computed:                           # of all twins of a class
+//!   - {name: kw_per_rate, value: "power_kw / max(throughput_rate, 1.0)", for: 'kind == "machine" && attributes.line == "line-1"'}
+//! forecast:                           # machines and locations take a list of their own: forecast: [power_kw]
+//!   - {metric: utilization, deviation: 0.2, for: kind == "machine"}
 //! ```
 //! `readers` and `epcs` are drawn in `readers.rs`.
 //! Every list may be left out. `air_profiles` are uba_co2, uba_tvoc, reset_air_ci, well_v2 and who_2021; `demand` is
@@ -36,10 +46,15 @@
 //! problem with its path. What was accepted once must be accepted for ever: the journal holds models as text, so a
 //! rule may be relaxed later but not tightened. Binding is pure. Knows nothing of where a model is kept.
 
+mod analysis;
 mod bindings;
+mod changed;
 mod check;
+mod computed;
 mod configs;
+mod contract;
 mod fields;
+mod forecast;
 mod model;
 mod place;
 mod plan;
@@ -50,7 +65,10 @@ mod tags;
 mod written;
 
 pub use bindings::Bindings;
+pub use computed::Computed;
 pub use configs::twin_configs;
+pub use contract::{DataContract, MetricTerms, OnViolation};
+pub use forecast::Forecast;
 pub use model::{
     Feeds, Location, LocationType, Machine, Metric, MetricMapping, PlantModel, Sensor, Site, UnknownSensors,
 };

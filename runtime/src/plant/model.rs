@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 
 use super::{
-    Demand, EpcRule, Reader, Span,
+    Computed, DataContract, Demand, EpcRule, Forecast, Reader, Span,
     check::check,
     place::as_profiles,
     read::read,
@@ -73,6 +73,12 @@ pub struct PlantModel {
     pub(super) machines: Vec<Machine>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) sensors: Vec<Sensor>,
+    /// What is computed for all twins of a class.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) computed: Vec<Computed>,
+    /// What is forecast of all twins of a class.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) forecast: Vec<Forecast>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) readers: Vec<Reader>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -89,6 +95,8 @@ impl Default for PlantModel {
             locations: Vec::new(),
             machines: Vec::new(),
             sensors: Vec::new(),
+            computed: Vec::new(),
+            forecast: Vec::new(),
             readers: Vec::new(),
             epcs: Vec::new(),
         }
@@ -195,6 +203,8 @@ impl Serialize for Ordered<'_> {
                         "locations",
                         "machines",
                         "sensors",
+                        "computed",
+                        "forecast",
                         "readers",
                         "epcs",
                     ];
@@ -289,6 +299,15 @@ pub struct Location {
     /// What is said of its metrics.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<Metric>,
+    /// What is computed from them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub computed: Vec<Computed>,
+    /// What is forecast.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forecast: Vec<Forecast>,
+    /// What its sensors are agreed to send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contract: Option<DataContract>,
     /// Further attributes.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub attributes: Map<String, Value>,
@@ -311,6 +330,15 @@ pub struct Machine {
     /// Without data for so long, the twin is stale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_after: Option<Span>,
+    /// What is computed from its metrics.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub computed: Vec<Computed>,
+    /// What is forecast.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forecast: Vec<Forecast>,
+    /// What its sensors are agreed to send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contract: Option<DataContract>,
     /// Words of the machine's control and what they mean.
     #[serde(serialize_with = "as_executions", skip_serializing_if = "BTreeMap::is_empty")]
     pub execution: BTreeMap<Box<str>, Execution>,
@@ -358,6 +386,9 @@ pub struct Sensor {
     /// The sensor's names of metrics that are dropped.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ignore: Vec<Box<str>>,
+    /// What it is agreed to send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contract: Option<DataContract>,
 }
 
 /// What becomes of one metric of a sensor.

@@ -104,6 +104,36 @@ pub fn plan(old: Option<&PlantModel>, new: &PlantModel) -> Plan {
         );
         plan.settings.push(format!("unknown_sensors: {was} → {is}"));
     }
+    // What is said of classes, by name.
+    let classes = |model: &PlantModel| -> Vec<(String, Map<String, Value>)> {
+        let fields = |value: Option<Value>| value.and_then(|value| value.as_object().cloned());
+        let computed = model.computed.iter().filter_map(|computed| {
+            let value = fields(serde_json::to_value(computed).ok())?;
+            Some((format!("computed.{}", computed.name), value))
+        });
+        let forecasts = model.forecast.iter().filter_map(|forecast| {
+            let value = fields(serde_json::to_value(forecast).ok())?;
+            Some((format!("forecast.{}", forecast.metric), value))
+        });
+        computed.chain(forecasts).collect()
+    };
+    let (was, is) = (old.map(classes).unwrap_or_default(), classes(new));
+    for (name, fields) in &is {
+        match was.iter().find(|(known, _)| known == name) {
+            None => plan
+                .settings
+                .push(format!("{name}: (none) → {}", listed(fields).join(", "))),
+            Some((_, before)) if before != fields => plan
+                .settings
+                .push(format!("{name}: {}", differences(before, fields).join(", "))),
+            Some(_) => {}
+        }
+    }
+    let gone = was
+        .iter()
+        .filter(|(name, _)| !is.iter().any(|(known, _)| known == name));
+    plan.settings
+        .extend(gone.map(|(name, _)| format!("{name}: removed")));
     plan
 }
 

@@ -14,7 +14,9 @@ use serde_json::{Map, Value};
 
 use super::{
     Feeds, Location, Machine, Metric, MetricMapping, PlantModel, Sensor, Site,
+    computed::{computed, computed_of_class},
     fields::{Fields, WORDS_MAX, shortened},
+    forecast::{forecast, forecast_of_class},
     model::{EXECUTIONS, LOCATION_TYPES, METRIC_KINDS, UNKNOWN_SENSORS},
     readers,
     written::{Problems, Tree},
@@ -38,6 +40,8 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
         "locations",
         "machines",
         "sensors",
+        "computed",
+        "forecast",
         "readers",
         "epcs",
     ];
@@ -59,6 +63,8 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
     model.locations = plant.list("locations", location);
     model.machines = plant.list("machines", machine);
     model.sensors = plant.list("sensors", sensor);
+    model.computed = plant.list("computed", computed_of_class);
+    model.forecast = plant.list("forecast", forecast_of_class);
     model.readers = plant.list("readers", readers::reader);
     model.epcs = plant.list("epcs", readers::rule);
     model
@@ -99,6 +105,9 @@ fn location(tree: &Tree, path: String, problems: &mut Problems) -> Option<Locati
         "air_profiles",
         "demand",
         "metrics",
+        "computed",
+        "forecast",
+        "contract",
         "attributes",
     ];
     let mut location = Fields::of(tree, path, &known, problems)?;
@@ -113,6 +122,9 @@ fn location(tree: &Tree, path: String, problems: &mut Problems) -> Option<Locati
         air_profiles: location.air_profiles(),
         demand: location.demand(),
         metrics: location.metrics(),
+        computed: location.list("computed", computed),
+        forecast: location.list("forecast", forecast),
+        contract: location.contract(),
         attributes: location.attributes(),
     };
     id.map(|_| read)
@@ -127,6 +139,9 @@ fn machine(tree: &Tree, path: String, problems: &mut Problems) -> Option<Machine
         "stale_after",
         "execution",
         "metrics",
+        "computed",
+        "forecast",
+        "contract",
         "attributes",
     ];
     let mut machine = Fields::of(tree, path, &known, problems)?;
@@ -139,6 +154,9 @@ fn machine(tree: &Tree, path: String, problems: &mut Problems) -> Option<Machine
         stale_after: machine.span("stale_after"),
         execution: machine.execution(),
         metrics: machine.metrics(),
+        computed: machine.list("computed", computed),
+        forecast: machine.list("forecast", forecast),
+        contract: machine.contract(),
         attributes: machine.attributes(),
     };
     id.map(|_| read)
@@ -148,7 +166,7 @@ fn sensor(tree: &Tree, path: String, problems: &mut Problems) -> Option<Sensor> 
     let mut sensor = Fields::of(
         tree,
         path,
-        &["id", "feeds", "type", "metrics", "ignore"],
+        &["id", "feeds", "type", "metrics", "ignore", "contract"],
         problems,
     )?;
     let (id, feeds) = (sensor.id("id"), sensor.feeds());
@@ -163,16 +181,18 @@ fn sensor(tree: &Tree, path: String, problems: &mut Problems) -> Option<Sensor> 
             );
         }
     }
+    let contract = sensor.contract();
     Some(Sensor {
         id: id?,
         feeds: feeds?,
         sensor_type,
         metrics,
         ignore,
+        contract,
     })
 }
 
-fn metric_name(tree: &Tree, path: String, problems: &mut Problems) -> Option<Box<str>> {
+pub(super) fn metric_name(tree: &Tree, path: String, problems: &mut Problems) -> Option<Box<str>> {
     match tree {
         Tree::Text(name) if is_metric_name(name) => Some(name.as_str().into()),
         _ => {
@@ -185,7 +205,7 @@ fn metric_name(tree: &Tree, path: String, problems: &mut Problems) -> Option<Box
     }
 }
 
-fn is_metric_name(name: &str) -> bool {
+pub(super) fn is_metric_name(name: &str) -> bool {
     (1..=METRIC_NAME_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control)
 }
 
@@ -219,7 +239,7 @@ impl Fields<'_, '_> {
         metrics
     }
 
-    fn metric_name(&mut self, field: &str) -> Option<Box<str>> {
+    pub(super) fn metric_name(&mut self, field: &str) -> Option<Box<str>> {
         let path = self.at(field);
         metric_name(self.get(field).unwrap_or(&Tree::Null), path, self.problems)
     }

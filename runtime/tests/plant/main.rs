@@ -5,6 +5,8 @@
 
 mod binding;
 mod changing;
+mod computed;
+mod contract;
 mod reading;
 
 use gemba_runtime::plant::PlantModel;

@@ -1,13 +1,17 @@
 //! Streams of events to try the fold with: everything that may reach a twin, in order and out of it.
 
+use std::sync::Arc;
+
 use gemba_twins::{
+    analysis::Analysis,
     config::{AirProfile, Execution, LocationConfig, MetricConfig, MetricKind, TwinConfig},
     event::{AttributesSet, Body, Event, JobFlow, Reading, Scan, TwinMessage, Value, VisitChange},
+    forecast::ForecastRule,
     id::Kind,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::{at, event};
+use super::{at, computed::analysis, event, quality::contract};
 
 /// Times that mostly go on, sometimes after a gap of hours, and now and then come late.
 pub(crate) fn moments(most: usize) -> impl Strategy<Value = Vec<i64>> {
@@ -55,9 +59,10 @@ fn any_config() -> impl Strategy<Value = TwinConfig> {
         vec(metric, 0..4),
         select(&Execution::ALL[..]),
         any::<bool>(),
+        option::of(select(&COMPUTED[..])),
     )
         .prop_map(
-            |(model_version, stale_after_ms, metrics, execution, removed)| TwinConfig {
+            |(model_version, stale_after_ms, metrics, execution, removed, computed)| TwinConfig {
                 model_version,
                 attributes: r#"{"name":"of the model","n":1.25e-7}"#.into(),
                 metrics,
@@ -65,6 +70,16 @@ fn any_config() -> impl Strategy<Value = TwinConfig> {
                 stale_after_ms,
                 execution_map: vec![("W-1".into(), execution)],
                 removed,
+                analysis: computed.map(|computed| {
+                    Arc::new(Analysis {
+                        contracts: vec![contract(removed)],
+                        forecasts: vec![ForecastRule {
+                            metric: "power_kw".into(),
+                            deviation: removed.then_some(1.0),
+                        }],
+                        ..Analysis::clone(&analysis(computed))
+                    })
+                }),
                 location: removed.then(|| {
                     Box::new(LocationConfig {
                         air_profiles: AirProfile::ALL.to_vec(),
@@ -74,6 +89,15 @@ fn any_config() -> impl Strategy<Value = TwinConfig> {
             },
         )
 }
+
+const COMPUTED: [&[(&str, &str)]; 3] = [
+    &[
+        ("ratio", "power_kw / (co2_ppm - temperature_c)"),
+        ("twice", "ratio * 2"),
+    ],
+    &[("door", "power_kw > 1 || execution == \"a word\"")],
+    &[("share", "coalesce(kpis.utilization, energy_kwh) * 1e300")],
+];
 
 const NAMES: [&str; 10] = [
     "execution",
@@ -162,6 +186,7 @@ fn any_body() -> impl Strategy<Value = Body> {
             metrics,
             quality_score,
             location_id: location.map(Into::into),
+            sensor_id: if quality_score.is_some() { "air-1" } else { "plc" }.into(),
             ..Reading::default()
         },
     );
