@@ -3,23 +3,21 @@
 //! Promises: numbers of fields are never used again for another; a field that an older release does not know is
 //! skipped. The address stands first, so that a journal can be scanned for one twin without reading the rest.
 
-use std::sync::Arc;
+mod config;
 
 use prost::Message;
 use thiserror::Error;
 
 use crate::{
-    analysis::AnalysisWire,
-    config::{Execution, MetricConfig, MetricKind, TwinConfig},
     event::{AttributesSet, Body, Event, Origin, Reading, Scan, SensorType, TwinMessage, Value},
     id::{Kind, TenantId, TwinId},
     job::wire::{EstimatedWire, FinishedWire, JobFlowWire},
     line::{ReportWire, report_from_wire, report_to_wire},
-    location::{LocationConfig, LocationConfigWire},
-    operation::{OperationWire, operation_from_wire, operation_to_wire},
     refolded::RefoldedWire,
     time::Timestamp,
 };
+
+pub(crate) use self::config::{ConfigWire, config_from_wire, config_to_wire};
 
 /// Bytes that are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -158,50 +156,6 @@ struct AttributesWire {
     patch: String,
     #[prost(string, tag = "2")]
     by: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct ConfigWire {
-    #[prost(uint64, tag = "1")]
-    model_version: u64,
-    #[prost(string, tag = "2")]
-    attributes: String,
-    #[prost(message, repeated, tag = "3")]
-    metrics: Vec<MetricConfigWire>,
-    #[prost(double, optional, tag = "4")]
-    ideal_cycle_s: Option<f64>,
-    #[prost(int64, optional, tag = "5")]
-    stale_after_ms: Option<i64>,
-    #[prost(message, repeated, tag = "6")]
-    execution_map: Vec<WordWire>,
-    #[prost(bool, tag = "7")]
-    removed: bool,
-    #[prost(message, optional, tag = "101")]
-    operation: Option<OperationWire>,
-    #[prost(message, optional, tag = "160")]
-    analysis: Option<AnalysisWire>,
-    #[prost(message, optional, tag = "140")]
-    location: Option<LocationConfigWire>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct MetricConfigWire {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(uint32, tag = "2")]
-    kind: u32,
-    #[prost(string, tag = "3")]
-    unit: String,
-    #[prost(double, optional, tag = "4")]
-    rollover_at: Option<f64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct WordWire {
-    #[prost(string, tag = "1")]
-    word: String,
-    #[prost(uint32, tag = "2")]
-    execution: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -456,75 +410,4 @@ pub(crate) fn metric_from_wire(wire: MetricWire) -> Result<(Box<str>, Value), De
         None => return Err(undecodable("a metric without a value")),
     };
     Ok((wire.name.into(), value))
-}
-
-pub(crate) fn config_to_wire(config: &TwinConfig) -> ConfigWire {
-    ConfigWire {
-        model_version: config.model_version,
-        attributes: config.attributes.to_string(),
-        metrics: config
-            .metrics
-            .iter()
-            .map(|metric| MetricConfigWire {
-                name: metric.name.to_string(),
-                kind: metric.kind as u32,
-                unit: metric.unit.to_string(),
-                rollover_at: metric.rollover_at,
-            })
-            .collect(),
-        ideal_cycle_s: config.ideal_cycle_s,
-        stale_after_ms: config.stale_after_ms,
-        execution_map: config
-            .execution_map
-            .iter()
-            .map(|(word, execution)| WordWire {
-                word: word.to_string(),
-                execution: *execution as u32,
-            })
-            .collect(),
-        removed: config.removed,
-        operation: config.operation.as_deref().map(operation_to_wire),
-        analysis: config.analysis.as_deref().map(AnalysisWire::of),
-        location: config.location.as_deref().map(LocationConfig::to_wire),
-    }
-}
-
-pub(crate) fn config_from_wire(wire: ConfigWire) -> Result<TwinConfig, DecodeError> {
-    let metric = |wire: MetricConfigWire| {
-        let kind = MetricKind::from_number(wire.kind).ok_or_else(|| undecodable("unknown kind of metric"))?;
-        Ok(MetricConfig {
-            name: wire.name.into(),
-            kind,
-            unit: wire.unit.into(),
-            rollover_at: wire.rollover_at,
-        })
-    };
-    let word = |wire: WordWire| {
-        (
-            wire.word.into(),
-            Execution::from_number(wire.execution).unwrap_or(Execution::Unknown),
-        )
-    };
-    Ok(TwinConfig {
-        model_version: wire.model_version,
-        attributes: wire.attributes.into(),
-        metrics: wire
-            .metrics
-            .into_iter()
-            .map(metric)
-            .collect::<Result<_, DecodeError>>()?,
-        ideal_cycle_s: wire.ideal_cycle_s,
-        stale_after_ms: wire.stale_after_ms,
-        execution_map: wire.execution_map.into_iter().map(word).collect(),
-        removed: wire.removed,
-        operation: wire.operation.map(operation_from_wire).map(Box::new),
-        analysis: wire
-            .analysis
-            .map(AnalysisWire::analysis)
-            .transpose()?
-            .map(Arc::new),
-        location: wire
-            .location
-            .map(|location| Box::new(LocationConfig::from_wire(&location))),
-    })
 }

@@ -6,7 +6,8 @@ use warp::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use super::{
     page,
     problem::Reply,
-    routes::{self, App, Operation, ROUTES},
+    routes::{self, App},
+    table::{Operation, ROUTES},
 };
 
 /// Answers what everybody may see; `None` for everything else.

@@ -16,6 +16,7 @@ mod refold;
 mod routes;
 mod server;
 mod stream;
+mod table;
 mod twins;
 
 pub use routes::{App, service_filter};

@@ -14,15 +14,14 @@ use std::{
 use gemba_cluster::{Seq, ShardId};
 use gemba_twins::{
     id::{TenantId, TwinId},
-    rollup::Level,
+    rollup::{Level, Stats},
     time::Timestamp,
 };
 
-use super::{Inner, Node, ReadError};
+use super::{HistoryPoint, Inner, Node, ReadError};
 use crate::{
     clock,
-    history::{
-        Cell, FlushError, KPIS, ROLLUPS, STATES, ShardWriter, Sheet, address, compact, day_of, delete_older,
+    history::{Cell, FiledRow, FiledRows, FlushError, KPIS, ROLLUPS, STATES, ShardWriter, Sheet, address, compact, day_of, delete_older,
         folder_of, name_of, push_rollup, write_sheet,
     },
     metric_definitions as names,
@@ -247,6 +246,35 @@ impl Inner {
         map.keys().map(|id| id.tenant().clone()).collect()
     }
 
+    /// Readings of before the journal begins, from the history's files.
+    pub(super) fn filed_history(
+        &self,
+        id: &TwinId,
+        from: Timestamp,
+        to: Timestamp,
+        wanted: &dyn Fn(&str) -> bool,
+        points: &mut Vec<HistoryPoint>,
+    ) -> Result<(), ReadError> {
+        let shard = self.router.shard_of(id);
+        let oldest = self.journal.first_seq(ShardId::new(shard)).get();
+        let Some(root) = self.settings.history.folder.as_deref().filter(|_| oldest > 1) else {
+            return Ok(());
+        };
+        let rows = FiledRows {
+            root,
+            tenant: id.tenant(),
+            kind: "readings",
+            twin: Some(&address(id)),
+            from,
+            to,
+        };
+        let read = rows.each(&mut |row| {
+            points.extend(filed_point(&row, oldest, wanted));
+            true
+        });
+        read.map_err(|error| ReadError::Damaged(error.to_string()))
+    }
+
     fn upkeep(&self, state: &mut HistoryState) {
         let settings = &self.settings.history;
         let now = clock::now();
@@ -380,6 +408,29 @@ fn push_state(
             ]);
         }
     }
+}
+
+/// A row of the files as a point, where it is wanted and from before the journal's oldest seq.
+fn filed_point(row: &FiledRow, oldest: u64, wanted: &dyn Fn(&str) -> bool) -> Option<HistoryPoint> {
+    let of = |name: &str| {
+        row.iter()
+            .find(|(column, _)| *column == name)
+            .map(|(_, value)| value)
+    };
+    let metric = of("metric")?.as_str().filter(|metric| wanted(metric))?;
+    if of("seq")?.as_u64()? >= oldest {
+        return None;
+    }
+    let time = of("time")?.as_str()?.parse::<Timestamp>().ok()?;
+    let flag = of("flag")?.as_bool().map(|yes| f64::from(u8::from(yes)));
+    let number = of("value")?.as_f64().or(flag);
+    Some(HistoryPoint {
+        time,
+        metric: metric.into(),
+        corrected: false,
+        stats: number.map_or_else(Stats::default, |number| Stats::of(time, number)),
+        text: of("text")?.as_str().map(Box::from),
+    })
 }
 
 impl From<ReadError> for FlushError {

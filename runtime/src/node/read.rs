@@ -21,7 +21,6 @@ use thiserror::Error;
 use super::{CommandError, Inner, Node, StoreError};
 use crate::{
     decode::RfidFormat,
-    history::{FiledRow, FiledRows, address},
     ingest::{Message, Outcome},
     shard::{CommandKind, RejectedRecord, Way, record, rejected_page},
 };
@@ -362,35 +361,6 @@ impl Inner {
         Ok(points)
     }
 
-    /// Readings of before the journal begins, from the history's files.
-    fn filed_history(
-        &self,
-        id: &TwinId,
-        from: Timestamp,
-        to: Timestamp,
-        wanted: &dyn Fn(&str) -> bool,
-        points: &mut Vec<HistoryPoint>,
-    ) -> Result<(), ReadError> {
-        let shard = self.router.shard_of(id);
-        let oldest = self.journal.first_seq(ShardId::new(shard)).get();
-        let Some(root) = self.settings.history.folder.as_deref().filter(|_| oldest > 1) else {
-            return Ok(());
-        };
-        let rows = FiledRows {
-            root,
-            tenant: id.tenant(),
-            kind: "readings",
-            twin: Some(&address(id)),
-            from,
-            to,
-        };
-        let read = rows.each(&mut |row| {
-            points.extend(filed_point(&row, oldest, wanted));
-            true
-        });
-        read.map_err(|error| ReadError::Damaged(error.to_string()))
-    }
-
     fn bucket_history(
         &self,
         id: &TwinId,
@@ -466,29 +436,6 @@ impl Inner {
         let page = rejected_page(&self.store, table, tenant, seq.saturating_sub(1), 1)?;
         Ok(page.first().map_or(Way::None, |(_, item)| item.way))
     }
-}
-
-/// A row of the files as a point, where it is wanted and from before the journal's oldest seq.
-fn filed_point(row: &FiledRow, oldest: u64, wanted: &dyn Fn(&str) -> bool) -> Option<HistoryPoint> {
-    let of = |name: &str| {
-        row.iter()
-            .find(|(column, _)| *column == name)
-            .map(|(_, value)| value)
-    };
-    let metric = of("metric")?.as_str().filter(|metric| wanted(metric))?;
-    if of("seq")?.as_u64()? >= oldest {
-        return None;
-    }
-    let time = of("time")?.as_str()?.parse::<Timestamp>().ok()?;
-    let flag = of("flag")?.as_bool().map(|yes| f64::from(u8::from(yes)));
-    let number = of("value")?.as_f64().or(flag);
-    Some(HistoryPoint {
-        time,
-        metric: metric.into(),
-        corrected: false,
-        stats: number.map_or_else(Stats::default, |number| Stats::of(time, number)),
-        text: of("text")?.as_str().map(Box::from),
-    })
 }
 
 /// Runs work that reads disks where blocking is allowed.
