@@ -83,8 +83,8 @@ export const TimeTravel = ({ onClose }: { onClose: () => void }): ReactElement =
         />
         <Button disabled={at === null} onClick={() => { void navigator.clipboard?.writeText(window.location.href).then(() => setCopied(true)); }}>{copied ? t("time.copied") : t("time.link")}</Button>
         <Button variant={at === null ? "text" : "contained"} disabled={at === null} onClick={() => travel(null)}>{t("time.now")}</Button>
-        <IconButton aria-label={t("common.close")} onClick={() => { travel(null); onClose(); }}><Icons.close /></IconButton>
       </div>
+      <span className="travel-close"><IconButton aria-label={t("common.close")} onClick={() => { travel(null); onClose(); }}><Icons.close /></IconButton></span>
     </section>
   );
 };

@@ -25,14 +25,14 @@ export const Waterfall = ({ steps }: { steps: WaterfallStep[] }): ReactElement =
           const [low, high] = [Math.min(step.from, step.to), Math.max(step.from, step.to)];
           const loss = step.name.startsWith("loss");
           const gain = loss && step.from > step.to;
-          const share = loss ? (gain ? step.from - step.to : step.from - step.to) : step.to;
+          const share = step.to;
           const next = steps[index + 1];
           return (
             <g key={step.name} transform={`translate(0 ${index * ROW})`}>
               <text className="label" x={label - 8} y={ROW / 2 + 4} textAnchor="end">{t(WORDS[step.name])}</text>
               <rect className={`bar ${loss ? "loss" : step.name}`} x={x(low)} width={Math.max(1.5, x(high) - x(low))} y={6} height={ROW - 12} rx={3} />
               {next && <line className="thin" x1={x(loss ? step.from : step.to)} x2={x(loss ? step.from : step.to)} y1={ROW - 6} y2={ROW + 6} />}
-              <text className="value" x={x(high) + 6} y={ROW / 2 + 4}>{loss ? `−${percent(step.to - step.from, 1)}` : percent(share, 1)}</text>
+              <text className="value" x={x(high) + 6} y={ROW / 2 + 4}>{loss && Math.abs(step.to - step.from) >= 0.0005 ? `${gain ? "+" : "−"}${percent(Math.abs(step.to - step.from), 1)}` : percent(loss ? 0 : share, 1)}</text>
             </g>
           );
         })}

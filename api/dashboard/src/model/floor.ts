@@ -1,7 +1,7 @@
 // The plant's hierarchy with its twins in it, and what in it needs a person. Pure.
 import type { PartialTwin, PlantModel } from "../api/shapes";
 import type { Told } from "../live/twins";
-import { isNumber, millis } from "./format";
+import { byId, isNumber, millis } from "./format";
 import { execution, executionSince, locationOf, nameOf } from "./machine";
 import { air } from "./air";
 
@@ -15,8 +15,6 @@ export type Place = {
 };
 
 export const idOf = (address: string): string => address.slice(address.indexOf("/") + 1);
-
-const byId = (a: string, b: string): number => a.localeCompare(b, "en", { numeric: true });
 
 /** The places of the model in their order, each with the machines that say they stand there; others come last. */
 export const floor = (model: PlantModel | undefined, machines: Told, locations: Told): Place[] => {

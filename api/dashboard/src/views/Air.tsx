@@ -12,7 +12,7 @@ import { Heat, type HeatRow } from "../draw/Heat";
 import { useTwins } from "../live/hooks";
 import { AIR_METRICS, air, measuresAir } from "../model/air";
 import { idOf } from "../model/floor";
-import { age, isNumber, millis, withUnit } from "../model/format";
+import { age, byId, isNumber, millis, withUnit } from "../model/format";
 import { nameOf } from "../model/machine";
 import { MetricSeries } from "../parts/MetricSeries";
 import { Empty, Panel } from "../parts/Panel";
@@ -81,7 +81,7 @@ export const AirView = (): ReactElement => {
   const [metric, setMetric] = useState("co2_ppm");
   const [chosen, setChosen] = useState<string | null>(null);
   const places = useMemo(
-    () => Object.entries(told).filter(([, { value }]) => measuresAir(value) && !value.state?.removed).map(([address, { value }]) => ({ id: idOf(address), twin: value })).sort((a, b) => a.id.localeCompare(b.id, "en", { numeric: true })),
+    () => Object.entries(told).filter(([, { value }]) => measuresAir(value) && !value.state?.removed).map(([address, { value }]) => ({ id: idOf(address), twin: value })).sort((a, b) => byId(a.id, b.id)),
     [told],
   );
   const end = Math.ceil((at === null ? Math.ceil(moment / 300_000) * 300_000 : moment) / STEP) * STEP;

@@ -13,7 +13,7 @@ import type { PartialTwin } from "../api/shapes";
 import { useKeepAt, useMoment } from "../app/time";
 import { useTwins } from "../live/hooks";
 import { idOf } from "../model/floor";
-import { age, isNumber, kpi, number, percent } from "../model/format";
+import { age, byId, isNumber, kpi, number, percent } from "../model/format";
 import { execution, executionSince, locationOf, nameOf } from "../model/machine";
 import { Empty, Panel } from "../parts/Panel";
 import { State } from "../parts/State";
@@ -43,9 +43,9 @@ export const Machines = (): ReactElement => {
       .sort((a, b) => {
         const [x, y] = [value(a.id, a.twin), value(b.id, b.twin)];
         // What is not known stands last, whichever way it is sorted.
-        if (x === null || y === null) return x === y ? a.id.localeCompare(b.id) : x === null ? 1 : -1;
-        const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y), "en", { numeric: true });
-        return (sort.down ? -order : order) || a.id.localeCompare(b.id);
+        if (x === null || y === null) return x === y ? byId(a.id, b.id) : x === null ? 1 : -1;
+        const order = typeof x === "number" && typeof y === "number" ? x - y : byId(String(x), String(y));
+        return (sort.down ? -order : order) || byId(a.id, b.id);
       });
   }, [told, wanted, sort]);
   const head = (by: Sort, label: string) => (
