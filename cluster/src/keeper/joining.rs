@@ -16,8 +16,8 @@ use crate::{
     net::{Lines, PROTOCOL, PeerName, Refusal},
 };
 
-/// How often a joining node asks: about three elections long.
-const TRIES: usize = 12;
+/// How often a joining node asks: longer than any election takes on a busy machine.
+const TRIES: usize = 40;
 
 /// What a node says when it meets another one.
 #[derive(Clone, PartialEq, Message)]

@@ -36,6 +36,9 @@ impl Outcome {
     }
 }
 
+/// Most time of a story.
+const MOST: Duration = Duration::from_secs(180);
+
 struct Story {
     world: Arc<World>,
     machines: Vec<Machine>,
@@ -62,7 +65,8 @@ pub(crate) async fn tell(seed: u64) -> Outcome {
         acknowledged: Arc::default(),
         crashes: 0,
     };
-    let broken = story.go(nodes).await.err();
+    let told = tokio::time::timeout(MOST, story.go(nodes)).await;
+    let broken = told.unwrap_or_else(|_| Err("the story has no end".into())).err();
     let ledger = world.ledger.lock().expect("the ledger");
     Outcome {
         broken: ledger.broken.clone().or(broken),
@@ -72,6 +76,55 @@ pub(crate) async fn tell(seed: u64) -> Outcome {
         crashes: story.crashes,
         trace: world.trace(),
     }
+}
+
+/// How long planned hand-overs take in a world where nothing goes wrong.
+pub(crate) async fn hand_overs(seed: u64) -> Result<Vec<Duration>, String> {
+    let world = World::new(seed);
+    let mut story = Story {
+        machines: (1..=3).map(|node| Machine::new(node, world.clone())).collect(),
+        world,
+        replicas: BTreeMap::new(),
+        acknowledged: Arc::default(),
+        crashes: 0,
+    };
+    for machine in &story.machines {
+        let replica = machine.start(machine.node == 1).await?;
+        story.replicas.insert(machine.node, replica);
+    }
+    story
+        .until("the first node serves", 10_000, |story| {
+            story.serving() == Some(1)
+        })
+        .await?;
+    let group = story.replicas[&1].group.clone();
+    group
+        .set_voters((1..=3).collect())
+        .await
+        .map_err(|error| error.to_string())?;
+    rest(3_000).await;
+    let mut took = Vec::new();
+    for to in [2, 3, 1, 3, 2] {
+        let from = story.serving().ok_or("nobody serves")?;
+        let began = now();
+        let group = story.replicas[&from].group.clone();
+        group
+            .hand_over(to, Duration::from_secs(5))
+            .await
+            .map_err(|error| error.to_string())?;
+        let mut role = story.replicas[&to].group.role();
+        role.wait_for(|role| role.serves)
+            .await
+            .map_err(|error| error.to_string())?;
+        took.push(began.elapsed());
+        rest(2_000).await;
+    }
+    Ok(took)
+}
+
+#[expect(clippy::disallowed_methods, reason = "simulated time")]
+fn now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
 }
 
 impl Story {
@@ -90,9 +143,10 @@ impl Story {
             .collect();
         rest(self.world.below(200)).await;
         let group = self.replicas[&1].group.clone();
-        group
-            .set_voters((1..=nodes).collect())
-            .await
+        let growing = group.set_voters((1..=nodes).collect());
+        let grown = tokio::time::timeout(Duration::from_secs(30), growing).await;
+        grown
+            .map_err(|_| "the first node cannot let the others in".to_owned())?
             .map_err(|error| error.to_string())?;
         self.world.loss.store(self.world.below(30), Ordering::Relaxed);
         for _ in 0..6 + self.world.below(6) {
