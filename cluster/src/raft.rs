@@ -59,7 +59,8 @@ impl RaftTypeConfig for Kind {
 
 pub(crate) type LeaderId = leader_id_std::LeaderId<u64, u64>;
 pub(crate) type LogId = openraft::alias::LogIdOf<Kind>;
-pub(crate) type Vote = openraft::alias::VoteOf<Kind>;
+/// Written out: a conversion into a projection of a trait would stand in the way of other crates' conversions.
+pub(crate) type Vote = openraft::impls::Vote<LeaderId>;
 pub(crate) type RaftEntry = openraft::alias::EntryOf<Kind>;
 pub(crate) type Membership = openraft::Membership<u64, EmptyNode>;
 pub(crate) type StoredMembership = openraft::alias::StoredMembershipOf<Kind>;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json};
 use super::truth::Said;
 
 const QUARTER_MS: i64 = 900_000;
-const HOUR_MS: i64 = 3_600_000;
+pub(super) const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 86_400_000;
 
 /// The shifts of the simulated plant, as its model has them.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use gemba_twins::time::Timestamp;
 use serde_json::{Map, Value as Json, json};
 
-use super::ledger::{Ledger, Sample, Sums};
+use super::ledger::{HOUR_MS, Ledger, Sample, Sums};
 
 /// A machine as it says it is.
 #[derive(Debug, Clone, Copy)]
@@ -197,11 +197,10 @@ impl LocationTruth {
     /// Jobs that left in an hour, over the clock hour of the newest scan and the one before.
     fn throughput_per_h(&self) -> Option<f64> {
         let (first, newest) = (self.moments.iter().min()?, self.moments.iter().max()?);
-        let hour_ms = MS_PER_HOUR as i64;
-        let hour_before = newest.floor_to(hour_ms).plus_ms(-hour_ms);
+        let hour_before = newest.floor_to(HOUR_MS).plus_ms(-HOUR_MS);
         let span_ms = newest.ms_since(hour_before.max(*first));
         let counted = self.left_at.iter().filter(|left_at| **left_at >= hour_before);
-        (span_ms >= 600_000).then(|| counted.count() as f64 / (span_ms as f64 / MS_PER_HOUR))
+        (span_ms >= 600_000).then(|| counted.count() as f64 / (span_ms as f64 / HOUR_MS as f64))
     }
 
     fn kpis(&self) -> Json {
