@@ -257,6 +257,15 @@ async fn main() -> Result<(), Failed> {
         let first = node(&place, &authority, 1).await?;
         first.keeper.found(shards, 3).await?;
         let mut nodes = vec![first];
+        for shard in (0..shards).map(ShardId::new) {
+            while nodes[0]
+                .keeper
+                .group(shard)
+                .is_none_or(|group| !group.role().borrow().serves)
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
         let one = groups("group of one", &nodes, shards, time).await;
         for number in 2..=3 {
             let node = node(&place, &authority, number).await?;
