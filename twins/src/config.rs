@@ -3,6 +3,8 @@
 //! Promises: reaches the fold only as a `Configured` event, so that a replay sees the same configuration at the same
 //! position. Knows nothing of YAML or of how a sensor is bound.
 
+use crate::alarm::AlarmRules;
+
 /// The part of the plant model that one twin folds by. A new one replaces the old one whole.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TwinConfig {
@@ -20,6 +22,8 @@ pub struct TwinConfig {
     pub execution_map: Vec<(Box<str>, Execution)>,
     /// The model no longer holds this twin.
     pub removed: bool,
+    /// The rules of its alarms.
+    pub alarms: AlarmRules,
 }
 
 /// What the model says of one metric.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::{config::TwinConfig, id::TwinId, time::Timestamp};
+use crate::{alarm::AlarmSaid, config::TwinConfig, id::TwinId, time::Timestamp};
 
 /// A fact about one twin, in the past tense.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +39,8 @@ pub enum Body {
     Configured(Box<TwinConfig>),
     /// Time passed without data; `at` is the moment.
     Ticked,
+    /// Somebody did something about an alarm.
+    Alarm(AlarmSaid),
     /// Another twin told this one something.
     Told(TwinMessage),
 }

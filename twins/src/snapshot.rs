@@ -5,6 +5,7 @@
 use prost::Message;
 
 use crate::{
+    alarm::AlarmsWire,
     attributes::{Attributes, object, text as attributes_text},
     bucket::{Bucket, BucketWire, StateTime, States, Word},
     config::{Execution, MetricKind},
@@ -58,6 +59,8 @@ struct TwinWire {
     steady_since_ms: i64,
     #[prost(uint64, tag = "16")]
     values_refused: u64,
+    #[prost(message, optional, tag = "120")]
+    alarms: Option<AlarmsWire>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -251,6 +254,7 @@ impl Twin {
             },
             steady_since_ms: self.steady_since.ms(),
             values_refused: self.metrics.refused,
+            alarms: self.alarms.as_deref().map(AlarmsWire::of),
         };
         out.push(VERSION);
         out.reserve(wire.encoded_len());
@@ -282,6 +286,7 @@ impl Twin {
         twin.updated_at = time(wire.updated_at_ms);
         twin.data_at = time(wire.data_at_ms);
         twin.stale = wire.stale;
+        twin.alarms = wire.alarms.map(AlarmsWire::alarms).transpose()?.flatten();
         twin.quality_score = wire.quality_score;
         twin.config = wire.config.map(config_from_wire).transpose()?.map(Box::new);
         twin.attributes = wire.attributes.map(|attributes| {

@@ -4,6 +4,7 @@
 //! the same bytes (`snapshot.rs`). Knows no clock: `now` reaches only the views.
 
 use crate::{
+    alarm::{AlarmChange, Alarms},
     attributes::{Attributes, object},
     config::{MetricKind, TwinConfig},
     defaults::{declared_kind, is_needed},
@@ -44,6 +45,8 @@ pub struct Effects {
     pub messages: Vec<(TwinId, TwinMessage)>,
     /// Buckets that closed, and corrections of closed ones; to be merged into what is stored.
     pub rollups: Vec<RollupRow>,
+    /// What became of its alarms, in order.
+    pub alarms: Vec<AlarmChange>,
 }
 
 /// What a twin is beside what all twins have.
@@ -73,6 +76,8 @@ pub struct Twin {
     pub(crate) attributes: Option<Box<Attributes>>,
     pub(crate) metrics: Metrics,
     pub(crate) nature: Nature,
+    /// Absent where the plant model has no rule for it.
+    pub(crate) alarms: Option<Box<Alarms>>,
 }
 
 impl Twin {
@@ -97,6 +102,7 @@ impl Twin {
             attributes: None,
             metrics: Metrics::default(),
             nature,
+            alarms: None,
         }
     }
 
@@ -139,8 +145,9 @@ impl Twin {
                     Outcome::Ignored
                 }
             }
-            Body::Configured(config) => self.fold_config(config, effects),
+            Body::Configured(config) => self.fold_config(config, event.at, effects),
             Body::Ticked => self.fold_tick(event.at),
+            Body::Alarm(said) => self.with_alarms(|alarms, twin| alarms.act(twin, said, event.at, &mut effects.alarms)),
             Body::Told(message) => match &mut self.nature {
                 Nature::Location(location) => {
                     location.hear(message);
@@ -153,8 +160,24 @@ impl Twin {
             self.rev = self.rev.saturating_add(1);
             self.position = position;
             self.updated_at = self.updated_at.max(Some(event.at));
+            if self.alarms.is_some() {
+                self.with_alarms(|alarms, twin| {
+                    alarms.judge(twin, event.at, &mut effects.alarms);
+                    true
+                });
+            }
         }
         outcome
+    }
+
+    /// Looks at the alarms and the rest of the twin side by side; says whether something applied.
+    fn with_alarms(&mut self, look: impl FnOnce(&mut Alarms, &Self) -> bool) -> Outcome {
+        let Some(mut alarms) = self.alarms.take() else {
+            return Outcome::Ignored;
+        };
+        let applied = look(&mut alarms, self);
+        self.alarms = Some(alarms);
+        if applied { Outcome::Applied } else { Outcome::Ignored }
     }
 
     fn fold_reading(&mut self, at: Timestamp, reading: &Reading, effects: &mut Effects) -> Outcome {
@@ -249,7 +272,7 @@ impl Twin {
         if newest { Outcome::Applied } else { Outcome::Late }
     }
 
-    fn fold_config(&mut self, config: &TwinConfig, effects: &mut Effects) -> Outcome {
+    fn fold_config(&mut self, config: &TwinConfig, at: Timestamp, effects: &mut Effects) -> Outcome {
         if self
             .config
             .as_ref()
@@ -269,14 +292,18 @@ impl Twin {
             let kind = declared_kind(Some(&kept), &self.metrics.items[index].name);
             self.metrics.set_kind(index, kind, &mut effects.rollups);
         }
+        let (before, rules) = (self.alarms.take(), std::mem::take(&mut kept.alarms));
+        let alarms = Alarms::configured(before.map(|alarms| *alarms), rules, at, &mut effects.alarms);
+        self.alarms = alarms.map(Box::new);
         self.config = Some(Box::new(kept));
         Outcome::Applied
     }
 
     fn fold_tick(&mut self, at: Timestamp) -> Outcome {
-        match self.stale_deadline() {
-            Some(deadline) if deadline <= at => {}
-            _ => return Outcome::Ignored,
+        let is_over = |deadline: Option<Timestamp>| deadline.is_some_and(|deadline| deadline <= at);
+        if !is_over(self.stale_deadline()) {
+            // An alarm's delay may be over; the alarms are judged after each event that applies.
+            return if is_over(self.alarm_deadline()) { Outcome::Applied } else { Outcome::Ignored };
         }
         let known_until = self.known_until(at);
         if let Nature::Machine(machine) = &mut self.nature {
@@ -293,6 +320,18 @@ impl Twin {
             return None;
         }
         self.data_at.map(|data_at| data_at.plus_ms(self.stale_after_ms()))
+    }
+
+    /// When something happens to one of its alarms unless an event comes before.
+    fn alarm_deadline(&self) -> Option<Timestamp> {
+        self.alarms.as_ref()?.bench.deadline
+    }
+
+    /// When it has to be told that time has passed: a `Ticked` event of that time.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let deadlines = [self.stale_deadline(), self.alarm_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     pub(crate) fn is_stale(&self, now: Timestamp) -> bool {

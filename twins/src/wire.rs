@@ -7,6 +7,7 @@ use prost::Message;
 use thiserror::Error;
 
 use crate::{
+    alarm::{AlarmRules, AlarmSaidWire},
     config::{Execution, MetricConfig, MetricKind, TwinConfig},
     event::{AttributesSet, Body, Event, Origin, Reading, Scan, SensorType, TwinMessage, Value},
     id::{Kind, TenantId, TwinId},
@@ -41,7 +42,7 @@ struct EventWire {
     message_id: String,
     #[prost(message, optional, tag = "8")]
     origin: Option<OriginWire>,
-    #[prost(oneof = "BodyWire", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(oneof = "BodyWire", tags = "10, 11, 12, 13, 14, 15, 16, 17, 120")]
     body: Option<BodyWire>,
 }
 
@@ -63,6 +64,8 @@ enum BodyWire {
     JobLeft(VisitWire),
     #[prost(message, tag = "17")]
     JobDwellCorrected(CorrectionWire),
+    #[prost(message, tag = "120")]
+    Alarm(AlarmSaidWire),
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -153,6 +156,9 @@ pub(crate) struct ConfigWire {
     execution_map: Vec<WordWire>,
     #[prost(bool, tag = "7")]
     removed: bool,
+    /// Rules of alarms.
+    #[prost(bytes = "vec", tag = "120")]
+    alarms: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -311,6 +317,7 @@ fn body_to_wire(body: &Body) -> BodyWire {
         }),
         Body::Configured(config) => BodyWire::Configured(config_to_wire(config)),
         Body::Ticked => BodyWire::Ticked(true),
+        Body::Alarm(said) => BodyWire::Alarm(AlarmSaidWire::of(said)),
         Body::Told(TwinMessage::JobEntered {
             job,
             entered_at,
@@ -370,6 +377,7 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
         }),
         BodyWire::Configured(wire) => Body::Configured(Box::new(config_from_wire(wire)?)),
         BodyWire::Ticked(_) => Body::Ticked,
+        BodyWire::Alarm(wire) => Body::Alarm(wire.said()?),
         BodyWire::JobEntered(wire) => Body::Told(TwinMessage::JobEntered {
             job: wire.job.into(),
             entered_at: Timestamp::from_ms(wire.entered_at_ms),
@@ -434,6 +442,7 @@ pub(crate) fn config_to_wire(config: &TwinConfig) -> ConfigWire {
             })
             .collect(),
         removed: config.removed,
+        alarms: config.alarms.bytes(),
     }
 }
 
@@ -465,5 +474,6 @@ pub(crate) fn config_from_wire(wire: ConfigWire) -> Result<TwinConfig, DecodeErr
         stale_after_ms: wire.stale_after_ms,
         execution_map: wire.execution_map.into_iter().map(word).collect(),
         removed: wire.removed,
+        alarms: AlarmRules::from_bytes(wire.alarms)?,
     })
 }
