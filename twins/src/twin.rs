@@ -327,6 +327,12 @@ impl Twin {
         self.alarms.as_ref()?.bench.deadline
     }
 
+    /// Whether the plant model has rules of alarms for it.
+    #[must_use]
+    pub fn has_alarms(&self) -> bool {
+        self.alarms.is_some()
+    }
+
     /// When it has to be told that time has passed: a `Ticked` event of that time.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use gemba_twins::{config::MetricKind, id::Kind};
 
 use super::{
-    PlantModel,
+    PlantModel, alarms,
     configs::{LEVELS_MAX, all, declared},
     model::{METRIC_KINDS, word},
     written::Problems,
@@ -75,9 +75,11 @@ pub(super) fn check(model: &PlantModel, problems: &mut Problems) {
             format!("{known} {id} is not in the model{hint}"),
         );
     }
+    unique("alarms", model.alarms.iter().map(|alarm| &*alarm.id), problems);
     if problems.none() {
         declarations(model, problems);
         sizes(model, problems);
+        alarms::check(model, &all(model), problems);
     }
 }
 

@@ -12,6 +12,7 @@ use gemba_twins::{
 use serde_json::{Map, Value};
 
 use super::{
+    alarms::RulesByTwin,
     Location, LocationType, Machine, PlantModel,
     model::{LOCATION_TYPES, word},
 };
@@ -104,6 +105,10 @@ pub(super) fn all(model: &PlantModel) -> Vec<(Kind, Box<str>, TwinConfig)> {
             ..TwinConfig::default()
         };
         configs.push((Kind::Machine, machine.id.clone(), config));
+    }
+    let mut rules = RulesByTwin::of(model);
+    for (kind, id, config) in &mut configs {
+        config.alarms = rules.take(*kind, id, &config.attributes);
     }
     configs
 }

@@ -23,6 +23,17 @@
 //!     type: AIR_QUALITY
 //!     metrics: {co2: co2_ppm, temperature: {to: temperature_c}, tvoc: {to: voc_index, unit: index}}
 //!     ignore: [rssi_dbm]              # metrics not named pass unchanged
+//! alarms:
+//!   - id: spindle_hot
+//!     applies_to: {kind: machine, where: 'attributes.line == "line-1"'}   # or ids: [cnc-07]; or just machine
+//!     condition: metrics.spindle_temp_c > 80 && state.execution == "producing"   # CEL
+//!     priority: high                  # low, medium, high or urgent
+//!     text: Spindle too hot
+//!     deadband: 2                     # it is over below 78
+//!     on_delay: 10s                   # off_delay and refractory likewise
+//!     latching: false                 # true: stays until somebody resets it
+//!     suppressed_by: alarms.silent    # CEL; alarms.X is another alarm of the same twin
+//!   - {id: silent, applies_to: machine, stale: 2m, priority: low}   # or stale: {metric: co2_ppm, after: 10m}
 //! ```
 //! Every list may be left out. `locations` take `metrics` and `attributes` as machines do. A metric's `kind` is
 //! `gauge`, `counter` or `state`; left out, it follows from the name. Durations are a number and `us`, `ms`, `s`, `m`,
@@ -33,6 +44,7 @@
 //! problem with its path. What was accepted once must be accepted for ever: the journal holds models as text, so a
 //! rule may be relaxed later but not tightened. Binding is pure. Knows nothing of where a model is kept.
 
+mod alarms;
 mod bindings;
 mod check;
 mod configs;
@@ -43,6 +55,7 @@ mod read;
 mod span;
 mod written;
 
+pub use alarms::{Alarm, AppliesTo, Stale};
 pub use bindings::Bindings;
 pub use configs::twin_configs;
 pub use model::{

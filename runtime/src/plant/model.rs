@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Span,
+    alarms::Alarm,
     check::check,
     read::read,
     written::{PlantError, Problems, Tree},
@@ -72,6 +73,8 @@ pub struct PlantModel {
     pub(super) machines: Vec<Machine>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) sensors: Vec<Sensor>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) alarms: Vec<Alarm>,
 }
 
 impl Default for PlantModel {
@@ -84,6 +87,7 @@ impl Default for PlantModel {
             locations: Vec::new(),
             machines: Vec::new(),
             sensors: Vec::new(),
+            alarms: Vec::new(),
         }
     }
 }
@@ -152,6 +156,12 @@ impl PlantModel {
         &self.machines
     }
 
+    /// The rules of alarms.
+    #[must_use]
+    pub fn alarms(&self) -> &[Alarm] {
+        &self.alarms
+    }
+
     /// The sensors that need more than their id says.
     #[must_use]
     pub fn sensors(&self) -> &[Sensor] {
@@ -176,6 +186,7 @@ impl Serialize for Ordered<'_> {
                         "locations",
                         "machines",
                         "sensors",
+                        "alarms",
                     ];
                     first
                         .iter()

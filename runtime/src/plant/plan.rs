@@ -128,7 +128,11 @@ fn parts(model: &PlantModel) -> Parts {
         .iter()
         .map(|sensor| ("sensor", serde_json::to_value(sensor)));
     let (mut order, mut by_name) = (Vec::new(), BTreeMap::new());
-    for (kind, value) in site.chain(locations).chain(machines).chain(sensors) {
+    let alarms = model
+        .alarms
+        .iter()
+        .map(|alarm| ("alarm", serde_json::to_value(alarm)));
+    for (kind, value) in site.chain(locations).chain(machines).chain(sensors).chain(alarms) {
         if let Ok(Value::Object(mut fields)) = value {
             let id = fields.remove("id").unwrap_or_default();
             let name = format!("{kind}/{}", id.as_str().unwrap_or_default());

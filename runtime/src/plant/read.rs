@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Feeds, Location, Machine, Metric, MetricMapping, PlantModel, Sensor, Site,
+    alarms::alarm,
     fields::{Fields, WORDS_MAX, shortened},
     model::{EXECUTIONS, LOCATION_TYPES, METRIC_KINDS, UNKNOWN_SENSORS},
     written::{Problems, Tree},
@@ -37,6 +38,7 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
         "locations",
         "machines",
         "sensors",
+        "alarms",
     ];
     let Some(mut plant) = Fields::of(tree, String::new(), &known, problems) else {
         return model;
@@ -56,6 +58,7 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
     model.locations = plant.list("locations", location);
     model.machines = plant.list("machines", machine);
     model.sensors = plant.list("sensors", sensor);
+    model.alarms = plant.list("alarms", alarm);
     model
 }
 

@@ -9,11 +9,14 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use gemba_twins::id::{TenantId, TwinId};
+use gemba_twins::{
+    id::{TenantId, TwinId},
+    time::Timestamp,
+};
 
 use super::{
     core::Core,
-    record::{OriginWire, OutboxWire, RejectedCountWire, RejectedRecord, ShardMeta, encode_plant_body},
+    record::{DeadlineWire, OriginWire, OutboxWire, RejectedCountWire, RejectedRecord, ShardMeta, encode_plant_body},
 };
 use crate::{
     metric_definitions as names,
@@ -135,6 +138,12 @@ impl Core {
             }
         });
         let rejected = self.rejected_counts.iter();
+        let deadlines = self.deadlines.iter().filter(|(_, has_alarms)| **has_alarms);
+        let deadlines = deadlines.map(|((at, twin), _)| DeadlineWire {
+            at_ms: at.ms(),
+            tenant: twin.tenant().as_str().to_owned(),
+            twin: twin.to_string(),
+        });
         ShardMeta {
             seq: self.seq,
             dedupe_count: self.dedupe_folded,
@@ -152,6 +161,7 @@ impl Core {
                     count: *count,
                 })
                 .collect(),
+            deadlines: deadlines.collect(),
         }
     }
 
@@ -289,6 +299,12 @@ impl Core {
         for count in &restored.meta.rejected {
             let tenant = TenantId::parse(&count.tenant).map_err(|_| damaged())?;
             self.rejected_counts.insert(tenant, count.count);
+        }
+        for deadline in &restored.meta.deadlines {
+            let tenant = TenantId::parse(&deadline.tenant).map_err(|_| damaged())?;
+            let twin = TwinId::parse(tenant, &deadline.twin).map_err(|_| damaged())?;
+            self.deadlines
+                .insert((Timestamp::from_ms(deadline.at_ms), twin), true);
         }
         for (first, keys) in restored.dedupe {
             self.dedupe.restore(first, keys);

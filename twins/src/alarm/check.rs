@@ -8,9 +8,10 @@ use thiserror::Error;
 
 use super::{
     condition::{Comparison, Condition, Expr, Scopes},
+    evaluate::Scope,
     rule::AlarmRule,
 };
-use crate::{config::Execution, id::Kind, kpis};
+use crate::{config::Execution, id::Kind, kpis, time::Timestamp, twin::Twin};
 
 /// What is wrong with a condition.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -55,6 +56,46 @@ impl Kinds {
 
     fn fits(self, other: Self) -> bool {
         self == Self::Any || other == Self::Any || self == other
+    }
+}
+
+/// A condition over what the plant model says of a twin: its attributes, kind and id.
+#[derive(Debug)]
+pub struct AttributeCondition(Condition);
+
+impl AttributeCondition {
+    /// Reads it; a name beside attributes, kind and id is refused.
+    pub fn compile(text: &str) -> Result<Self, ConditionError> {
+        let mut scopes = Scopes {
+            metrics: Vec::new(),
+            alarms: &[],
+        };
+        let condition = Condition::compile(text, &mut scopes)?;
+        let mut strange = scopes.metrics.first().map(|_| "metrics");
+        condition.root.each(&mut |part| match part {
+            Expr::Execution => strange = Some("state"),
+            Expr::Field(path) if matches!(&*path[0], "state" | "kpis") => strange = Some("state and kpis"),
+            Expr::Foreign(_) => strange = Some("functions"),
+            _ => {}
+        });
+        match strange {
+            None => Ok(Self(condition)),
+            Some(strange) => invalid(format!(
+                "{strange} change with each event (name attributes, kind or id, which the model says)"
+            )),
+        }
+    }
+
+    /// Whether it holds of a twin.
+    #[must_use]
+    pub fn holds(&self, twin: &Twin) -> bool {
+        let scope = Scope {
+            twin,
+            now: Timestamp::default(),
+            slots: &[],
+            alarms: &[],
+        };
+        self.0.holds(&scope, 0.0) == Some(true)
     }
 }
 

@@ -20,7 +20,7 @@ mod view;
 mod wire;
 
 pub use self::{
-    check::{ConditionError, Known, Kinds},
+    check::{AttributeCondition, ConditionError, Kinds, Known},
     life::{AlarmState, AlarmWhat},
     rule::{AlarmRule, AlarmRules, Priority, StaleRule},
     said::{AlarmAction, AlarmChange, AlarmRefused, AlarmSaid},
