@@ -3,6 +3,8 @@
 //! Promises: `start` returns before the shards have recovered, and a caller waits only for the shard it asks for,
 //! which is then recovered next; `stop` loses nothing. Knows nothing of HTTP or of who may ask what.
 
+mod alarms;
+mod command;
 mod folder;
 mod read;
 
@@ -28,6 +30,8 @@ use tokio::{
 };
 use tracing::error;
 
+pub use self::alarms::{AlarmFigures, AlarmQuery, AlarmsPage, PastChange};
+pub use self::command::CommandError;
 pub use self::folder::{FolderReport, shards_of, verify};
 pub use self::read::{EventsPage, HistoryPoint, ReadError, RejectedItem, Step};
 use crate::{
@@ -69,29 +73,6 @@ pub enum StartError {
     /// The state store cannot be opened.
     #[error("failed to open the state store: {0}")]
     Store(#[from] StoreError),
-}
-
-/// Why a command was not carried out.
-#[derive(Debug, Clone, PartialEq, Error)]
-pub enum CommandError {
-    /// There is no such twin.
-    #[error("there is no such twin")]
-    NotFound,
-    /// The twin is at another revision than the caller thought.
-    #[error("the twin is at revision {current}")]
-    RevMismatch {
-        /// Its revision now.
-        current: u64,
-    },
-    /// The input cannot be carried out.
-    #[error("{}", .0.detail)]
-    Invalid(Rejection),
-    /// Too much is under way.
-    #[error("the node is busy (try again in a second)")]
-    Busy,
-    /// The storage is not available.
-    #[error("storage is not available: {0} (nothing was changed; try again)")]
-    Unavailable(String),
 }
 
 /// How a node's storage does.

@@ -147,7 +147,9 @@ impl Twin {
             }
             Body::Configured(config) => self.fold_config(config, event.at, effects),
             Body::Ticked => self.fold_tick(event.at),
-            Body::Alarm(said) => self.with_alarms(|alarms, twin| alarms.act(twin, said, event.at, &mut effects.alarms)),
+            Body::Alarm(said) => {
+                self.with_alarms(|alarms, twin| alarms.act(twin, said, event.at, &mut effects.alarms))
+            }
             Body::Told(message) => match &mut self.nature {
                 Nature::Location(location) => {
                     location.hear(message);
@@ -177,7 +179,11 @@ impl Twin {
         };
         let applied = look(&mut alarms, self);
         self.alarms = Some(alarms);
-        if applied { Outcome::Applied } else { Outcome::Ignored }
+        if applied {
+            Outcome::Applied
+        } else {
+            Outcome::Ignored
+        }
     }
 
     fn fold_reading(&mut self, at: Timestamp, reading: &Reading, effects: &mut Effects) -> Outcome {
@@ -303,7 +309,11 @@ impl Twin {
         let is_over = |deadline: Option<Timestamp>| deadline.is_some_and(|deadline| deadline <= at);
         if !is_over(self.stale_deadline()) {
             // An alarm's delay may be over; the alarms are judged after each event that applies.
-            return if is_over(self.alarm_deadline()) { Outcome::Applied } else { Outcome::Ignored };
+            return if is_over(self.alarm_deadline()) {
+                Outcome::Applied
+            } else {
+                Outcome::Ignored
+            };
         }
         let known_until = self.known_until(at);
         if let Nature::Machine(machine) = &mut self.nature {

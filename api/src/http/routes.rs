@@ -19,7 +19,7 @@ use warp::{
 };
 
 use super::{
-    docs, ingest, plant,
+    alarms, docs, ingest, plant,
     problem::{Problem, Reply},
     stream, twins,
 };
@@ -97,6 +97,7 @@ pub(super) enum Operation {
     Ingest,
     ListRejected,
     RetryRejected,
+    Alarms(alarms::What),
 }
 
 /// A row of the table: method, path (`{}` stands for a part), who may, what it does, in a sentence.
@@ -108,7 +109,7 @@ pub(super) struct Route {
     pub(super) summary: &'static str,
 }
 
-const fn route(
+pub(super) const fn route(
     method: Method,
     path: &'static [&'static str],
     least: Role,
@@ -219,6 +220,11 @@ pub(super) static ROUTES: [Route; 13] = [
     ),
 ];
 
+/// The table: what stands here, and what its own file says of alarms.
+pub(super) fn all_routes() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().chain(&alarms::ROUTES)
+}
+
 /// Everything the node answers by HTTP.
 pub fn service_filter(app: Arc<App>) -> BoxedFilter<(Response<warp::hyper::body::Bytes>,)> {
     let shared = warp::any().map(move || app.clone());
@@ -279,7 +285,7 @@ where
                 .zip(&parts)
                 .all(|(wanted, part)| wanted.starts_with('{') || wanted == part)
     };
-    let mut same_path = ROUTES.iter().filter(fits).peekable();
+    let mut same_path = all_routes().filter(fits).peekable();
     // The stream has filters of its own; what comes here with its path has another method.
     if same_path.peek().is_none() && path != "/v1/stream" {
         let detail = format!("nothing is at {path} (see /docs)");
@@ -328,6 +334,7 @@ where
         Operation::Ingest => ingest::counts(&call),
         Operation::ListRejected => ingest::list_rejected(&call).await,
         Operation::RetryRejected => ingest::retry(&call).await,
+        Operation::Alarms(what) => alarms::call(&call, what).await,
     }
 }
 

@@ -315,6 +315,10 @@ fn event_json(seq: u64, event: &Event) -> Json {
             json!({"model_version": config.model_version, "removed": config.removed}),
         ),
         Body::Ticked => ("ticked", json!({})),
+        Body::Alarm(said) => (
+            "alarm",
+            json!({"rule": said.rule, "action": said.action.as_str(), "by": said.by, "comment": said.comment}),
+        ),
         Body::Told(TwinMessage::JobEntered { job, entered_at, .. }) => {
             ("job_entered", json!({"job": job, "entered_at": entered_at}))
         }

@@ -226,6 +226,21 @@ impl Node {
 
 impl Inner {
     fn twin_at(&self, id: &TwinId, at: Timestamp) -> Result<Option<Twin>, ReadError> {
+        let twin = self.refold_until(id, at, |_| ())?;
+        Ok(if twin.rev() == 0 { None } else { Some(twin) })
+    }
+
+    /// Folds a twin again from its first event on; `look` sees what each event led to.
+    pub(super) fn refold(&self, id: &TwinId, look: impl FnMut(&mut Effects)) -> Result<Twin, ReadError> {
+        self.refold_until(id, Timestamp::from_ms(i64::MAX), look)
+    }
+
+    fn refold_until(
+        &self,
+        id: &TwinId,
+        at: Timestamp,
+        mut look: impl FnMut(&mut Effects),
+    ) -> Result<Twin, ReadError> {
         let shard = self.router.shard_of(id);
         let oldest = self.journal.first_seq(ShardId::new(shard)).get();
         if oldest > 1 {
@@ -235,11 +250,12 @@ impl Inner {
         self.each_event(id, 0, |seq, event| {
             if event.received_at <= at {
                 twin.fold(Position { shard, seq }, &event, &mut effects);
+                look(&mut effects);
                 effects = Effects::default();
             }
             true
         })?;
-        Ok(if twin.rev() == 0 { None } else { Some(twin) })
+        Ok(twin)
     }
 
     fn events(&self, id: &TwinId, after: u64, limit: usize) -> Result<EventsPage, ReadError> {
@@ -393,7 +409,7 @@ impl Inner {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, ReadError> {
     let joined = tokio::task::spawn_blocking(work).await;

@@ -152,15 +152,28 @@ fn as_kind<S: Serializer>(value: &Kind, serializer: S) -> Result<S::Ok, S::Error
 /// Reads one rule.
 pub(super) fn alarm(tree: &Tree, path: String, problems: &mut Problems) -> Option<Alarm> {
     let known = [
-        "id", "applies_to", "condition", "stale", "priority", "text", "deadband", "on_delay", "off_delay",
-        "refractory", "latching", "suppressed_by",
+        "id",
+        "applies_to",
+        "condition",
+        "stale",
+        "priority",
+        "text",
+        "deadband",
+        "on_delay",
+        "off_delay",
+        "refractory",
+        "latching",
+        "suppressed_by",
     ];
     let mut fields = Fields::of(tree, path, &known, problems)?;
     let id = fields.id("id");
     if let Some(id) = &id
         && (id.len() > ID_MAX || id.contains(':'))
     {
-        fields.problem("id", &format!("at most {ID_MAX} characters without ':' are allowed"));
+        fields.problem(
+            "id",
+            &format!("at most {ID_MAX} characters without ':' are allowed"),
+        );
     }
     let applies_to = applies_to(&mut fields);
     let condition = expression(&mut fields, "condition");
@@ -176,7 +189,10 @@ pub(super) fn alarm(tree: &Tree, path: String, problems: &mut Problems) -> Optio
         Some(_) => None,
     };
     if fields.get("deadband").is_some() && deadband.is_none() {
-        fields.problem("deadband", "a number of 0 or more is needed, in the unit of the value");
+        fields.problem(
+            "deadband",
+            "a number of 0 or more is needed, in the unit of the value",
+        );
     }
     let read = Alarm {
         id: id.clone().unwrap_or_default(),
@@ -218,7 +234,10 @@ fn applies_to(fields: &mut Fields<'_, '_>) -> Option<AppliesTo> {
     if let Tree::Text(text) = tree {
         let found = KINDS.iter().find(|(word, _)| word == text);
         if found.is_none() {
-            fields.problem("applies_to", &format!("{:?} is not one of machine, location", shortened(text)));
+            fields.problem(
+                "applies_to",
+                &format!("{:?} is not one of machine, location", shortened(text)),
+            );
         }
         return found.map(|(_, kind)| AppliesTo {
             kind: *kind,
@@ -374,23 +393,25 @@ fn described(kind: Kind, id: &str, attributes: &str) -> Option<Twin> {
 }
 
 /// Adds what is wrong with the rules of a model.
-pub(super) fn check(
-    model: &PlantModel,
-    configs: &[(Kind, Box<str>, TwinConfig)],
-    problems: &mut Problems,
-) {
+pub(super) fn check(model: &PlantModel, configs: &[(Kind, Box<str>, TwinConfig)], problems: &mut Problems) {
     if model.alarms.is_empty() {
         return;
     }
     if model.alarms.len() > RULES_MAX {
-        problems.add("alarms", format!("has {} rules (at most {RULES_MAX})", model.alarms.len()));
+        problems.add(
+            "alarms",
+            format!("has {} rules (at most {RULES_MAX})", model.alarms.len()),
+        );
         return;
     }
     let mut on_twins: HashMap<&str, BTreeSet<(Kind, &str)>> = HashMap::new();
     for (kind, id, config) in configs {
         let count = config.alarms.iter().count();
         if count > RULES_OF_TWIN_MAX {
-            problems.add("alarms", format!("{count} rules are for {kind}/{id} (at most {RULES_OF_TWIN_MAX})"));
+            problems.add(
+                "alarms",
+                format!("{count} rules are for {kind}/{id} (at most {RULES_OF_TWIN_MAX})"),
+            );
         }
         for rule in config.alarms.iter() {
             let alarm = model.alarms.iter().find(|alarm| alarm.id == rule.id);
@@ -404,9 +425,15 @@ pub(super) fn check(
         let place = |field: &str| format!("alarms[{at}].{field}");
         let kind = alarm.applies_to.kind;
         for (number, id) in alarm.applies_to.ids.iter().enumerate() {
-            let mut known = configs.iter().filter(|(of, ..)| *of == kind).map(|(_, id, _)| &**id);
+            let mut known = configs
+                .iter()
+                .filter(|(of, ..)| *of == kind)
+                .map(|(_, id, _)| &**id);
             if !known.any(|known| *known == **id) {
-                let known = configs.iter().filter(|(of, ..)| *of == kind).map(|(_, id, _)| &**id);
+                let known = configs
+                    .iter()
+                    .filter(|(of, ..)| *of == kind)
+                    .map(|(_, id, _)| &**id);
                 let hint = problems.nearest(id, known);
                 problems.add(
                     place(&format!("applies_to.ids[{number}]")),
@@ -517,13 +544,23 @@ impl<'m> Metrics<'m> {
     }
 
     fn names(&self, kind: Kind) -> Vec<String> {
-        let declared = self.declared.keys().filter(|(of, _)| *of == kind).map(|(_, name)| *name);
-        let mut names: Vec<String> = declared.chain(NATIVE.iter().map(|(name, _)| *name)).map(str::to_owned).collect();
+        let declared = self
+            .declared
+            .keys()
+            .filter(|(of, _)| *of == kind)
+            .map(|(_, name)| *name);
+        let mut names: Vec<String> = declared
+            .chain(NATIVE.iter().map(|(name, _)| *name))
+            .map(str::to_owned)
+            .collect();
         names.sort_unstable();
         names
     }
 }
 
 fn native(name: &str) -> Option<Kinds> {
-    NATIVE.iter().find(|(known, _)| *known == name).map(|(_, kinds)| *kinds)
+    NATIVE
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, kinds)| *kinds)
 }

@@ -12,8 +12,8 @@ use gemba_twins::{
 use serde_json::{Map, Value};
 
 use super::{
-    alarms::RulesByTwin,
     Location, LocationType, Machine, PlantModel,
+    alarms::RulesByTwin,
     model::{LOCATION_TYPES, word},
 };
 

@@ -371,7 +371,9 @@ impl Core {
 
 /// Enters a twin among the deadlines, if none of its entries comes in time.
 pub(crate) fn watch_deadline(deadlines: &mut Deadlines, state: &mut SlotState) {
-    let Some(next) = state.twin.next_deadline() else { return };
+    let Some(next) = state.twin.next_deadline() else {
+        return;
+    };
     // Data moves deadlines on with each event; an entry that is early is looked at and put back.
     if state.deadline.is_some_and(|entered| entered <= next) {
         return;

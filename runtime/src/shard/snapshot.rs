@@ -16,7 +16,9 @@ use gemba_twins::{
 
 use super::{
     core::Core,
-    record::{DeadlineWire, OriginWire, OutboxWire, RejectedCountWire, RejectedRecord, ShardMeta, encode_plant_body},
+    record::{
+        DeadlineWire, OriginWire, OutboxWire, RejectedCountWire, RejectedRecord, ShardMeta, encode_plant_body,
+    },
 };
 use crate::{
     metric_definitions as names,

@@ -180,7 +180,11 @@ impl AlarmRule {
         match &self.stale {
             None => look("condition", &self.condition, self.deadband > 0.0),
             Some(stale) => {
-                if let Some(metric) = stale.metric.as_deref().filter(|metric| (known.metric)(metric).is_none()) {
+                if let Some(metric) = stale
+                    .metric
+                    .as_deref()
+                    .filter(|metric| (known.metric)(metric).is_none())
+                {
                     problems.push(("stale.metric", unknown_metric(metric, known)));
                 }
                 if self.deadband > 0.0 {
@@ -235,7 +239,10 @@ fn check(text: &str, known: &Known<'_>, has_deadband: bool) -> Result<(), Condit
     };
     let kind = checker.kind(&condition.root)?;
     if !kind.fits(Kinds::Bool) {
-        return invalid(format!("is {}, not yes or no (compare it with something)", kind.as_str()));
+        return invalid(format!(
+            "is {}, not yes or no (compare it with something)",
+            kind.as_str()
+        ));
     }
     let mut has_limit = false;
     condition.root.each(&mut |part| {
@@ -248,7 +255,9 @@ fn check(text: &str, known: &Known<'_>, has_deadband: bool) -> Result<(), Condit
         );
     });
     if has_deadband && !has_limit {
-        return invalid("holds no limit that a deadband could belong to (compare with <, <=, > or >=)".into());
+        return invalid(
+            "holds no limit that a deadband could belong to (compare with <, <=, > or >=)".into(),
+        );
     }
     Ok(())
 }
@@ -287,11 +296,16 @@ impl Checker<'_> {
             Expr::Text(_) => Kinds::Text,
             Expr::Metric(place) => {
                 let name = self.metrics.get(usize::from(*place));
-                name.and_then(|name| (self.known.metric)(name)).unwrap_or(Kinds::Any)
+                name.and_then(|name| (self.known.metric)(name))
+                    .unwrap_or(Kinds::Any)
             }
             Expr::Execution if self.known.kind == Kind::Machine => Kinds::Text,
             Expr::Execution => {
-                return Err(unknown("field of state", "execution", state_fields(self.known.kind)));
+                return Err(unknown(
+                    "field of state",
+                    "execution",
+                    state_fields(self.known.kind),
+                ));
             }
             Expr::Field(path) => self.field(path)?,
             Expr::Not(part) => self.wants(part, Kinds::Bool, "!")?,
@@ -346,7 +360,11 @@ impl Checker<'_> {
         if kind.fits(wanted) {
             return Ok(wanted);
         }
-        invalid(format!("{by} takes {}, and here it is {}", wanted.as_str(), kind.as_str()))
+        invalid(format!(
+            "{by} takes {}, and here it is {}",
+            wanted.as_str(),
+            kind.as_str()
+        ))
     }
 
     fn same(&self, one: &Expr, other: &Expr) -> Result<Kinds, ConditionError> {

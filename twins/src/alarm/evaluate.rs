@@ -61,7 +61,10 @@ impl Expr {
             Self::Alarm(place) => scope.alarms.get(usize::from(*place)).map(|alarm| alarm.active),
             Self::In(part, list) => {
                 let field = part.value(scope)?;
-                Some(list.iter().any(|item| item.value(scope).is_some_and(|item| equal(&field, &item))))
+                Some(
+                    list.iter()
+                        .any(|item| item.value(scope).is_some_and(|item| equal(&field, &item))),
+                )
             }
             Self::Words(test, both) => {
                 let (Field::Text(text), Field::Text(part)) = (both[0].value(scope)?, both[1].value(scope)?)
@@ -133,10 +136,15 @@ impl Expr {
                 Value::Text(text) => Field::Text((&**text).into()),
                 Value::Bool(yes) => Field::Bool(*yes),
             }),
-            Self::Execution => scope.twin.execution(scope.now).map(|word| Field::Text(word.into())),
+            Self::Execution => scope
+                .twin
+                .execution(scope.now)
+                .map(|word| Field::Text(word.into())),
             Self::Field(path) => scope.field(path),
             Self::Arithmetic(Arithmetic::Add, both) => match (both[0].value(scope)?, both[1].value(scope)?) {
-                (Field::Text(one), Field::Text(other)) => Some(Field::Text((one + other).into_owned().into())),
+                (Field::Text(one), Field::Text(other)) => {
+                    Some(Field::Text((one + other).into_owned().into()))
+                }
                 (Field::Number(one), Field::Number(other)) => Some(Field::Number(one + other)),
                 _ => None,
             },

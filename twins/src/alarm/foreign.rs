@@ -19,7 +19,14 @@ use crate::{event::Value, field::Field};
 
 /// Functions that a condition may call.
 pub(super) const FUNCTIONS: [&str; 8] = [
-    "size", "contains", "startsWith", "endsWith", "string", "double", "int", "bool",
+    "size",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "string",
+    "double",
+    "int",
+    "bool",
 ];
 /// The functions, made once.
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));

@@ -79,9 +79,7 @@ impl Alarms {
         }
         let items = rules.iter().map(|rule| {
             let place = known.iter().position(|(id, _)| *id == rule.id);
-            let mut alarm = place
-                .map(|place| known.swap_remove(place).1)
-                .unwrap_or_default();
+            let mut alarm = place.map(|place| known.swap_remove(place).1).unwrap_or_default();
             alarm.follow(rule);
             alarm
         });
@@ -118,7 +116,10 @@ impl Alarms {
         changes: &mut Vec<AlarmChange>,
     ) -> bool {
         let Some(set) = self.rules.set() else { return false };
-        let found = set.rules.iter().position(|compiled| compiled.rule.id == said.rule);
+        let found = set
+            .rules
+            .iter()
+            .position(|compiled| compiled.rule.id == said.rule);
         let Some(index) = found else { return false };
         let bench = &mut self.bench;
         bench.resolve(set, &twin.metrics);
@@ -182,9 +183,7 @@ impl Bench {
                 };
                 alarm.sense(condition, now, &mut telling);
             }
-            alarm.due = alarm
-                .turns_at(&compiled.rule)
-                .or(due.filter(|due| *due > now));
+            alarm.due = alarm.turns_at(&compiled.rule).or(due.filter(|due| *due > now));
             for due in [alarm.due, alarm.shelved_until()].into_iter().flatten() {
                 deadline = Some(deadline.map_or(due, |deadline: Timestamp| deadline.min(due)));
             }
@@ -290,7 +289,10 @@ impl Bench {
 
 fn shown<'a>(slots: &[u16], twin: &'a Twin, compiled: &CompiledRule) -> Option<&'a Value> {
     let slot = slots.get(usize::from(compiled.shown?))?;
-    twin.metrics.items.get(usize::from(*slot)).map(|metric| &metric.value)
+    twin.metrics
+        .items
+        .get(usize::from(*slot))
+        .map(|metric| &metric.value)
 }
 
 impl Alarms {

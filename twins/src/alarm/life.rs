@@ -520,6 +520,9 @@ impl Alarm {
         block(size_of_val(&**story))
             + block(story.announced.capacity() * size_of::<Timestamp>())
             + block(story.past.capacity() * size_of::<Past>())
-            + notes.chain(story.acknowledged.as_deref()).map(note).sum::<usize>()
+            + notes
+                .chain(story.acknowledged.as_deref())
+                .map(note)
+                .sum::<usize>()
     }
 }

@@ -19,6 +19,10 @@ mod shape;
 mod view;
 mod wire;
 
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
+mod tests;
+
 pub use self::{
     check::{AttributeCondition, ConditionError, Kinds, Known},
     life::{AlarmState, AlarmWhat},

@@ -144,7 +144,9 @@ impl AlarmRules {
 
     /// The rules, in the model's order.
     pub fn iter(&self) -> impl Iterator<Item = &AlarmRule> {
-        self.0.iter().flat_map(|set| set.rules.iter().map(|compiled| &compiled.rule))
+        self.0
+            .iter()
+            .flat_map(|set| set.rules.iter().map(|compiled| &compiled.rule))
     }
 
     pub(crate) fn set(&self) -> Option<&Arc<RuleSet>> {

@@ -45,6 +45,22 @@ pub enum AlarmAction {
     Reset,
 }
 
+impl AlarmAction {
+    /// What was done, as a word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Acknowledged => "acknowledged",
+            Self::Shelved { .. } => "shelved",
+            Self::Unshelved => "unshelved",
+            Self::Commented => "commented",
+            Self::TakenOut => "taken_out_of_service",
+            Self::PutBack => "returned_to_service",
+            Self::Reset => "reset",
+        }
+    }
+}
+
 /// Why something cannot be done about an alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum AlarmRefused {

@@ -45,7 +45,9 @@ impl Twin {
             twin: self,
             compiled,
             alarm,
-            metric: compiled.shown.and_then(|place| metrics.get(usize::from(place)).map(|name| &***name)),
+            metric: compiled
+                .shown
+                .and_then(|place| metrics.get(usize::from(place)).map(|name| &***name)),
         })
     }
 
@@ -57,7 +59,9 @@ impl Twin {
 
     /// Whether something can be done about one of its alarms.
     pub fn allows(&self, said: &AlarmSaid) -> Result<(), AlarmRefused> {
-        self.alarms.as_ref().map_or(Err(AlarmRefused::Unknown), |alarms| alarms.allows(said))
+        self.alarms
+            .as_ref()
+            .map_or(Err(AlarmRefused::Unknown), |alarms| alarms.allows(said))
     }
 
     /// The summary of its alarms; `None` where it has no rules.
@@ -92,7 +96,9 @@ impl Alarms {
             summary.active += usize::from(state.is_active());
             summary.unacknowledged += usize::from(state.is_unacknowledged());
             summary.shelved += usize::from(state == AlarmState::Shelved);
-            summary.highest_severity = summary.highest_severity.max(alarm.standing_priority(&compiled.rule));
+            summary.highest_severity = summary
+                .highest_severity
+                .max(alarm.standing_priority(&compiled.rule));
         }
         summary
     }

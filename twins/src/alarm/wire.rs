@@ -303,7 +303,8 @@ impl StoryWire {
         let past = |wire: PastWire| {
             Ok(Past {
                 at: Timestamp::from_ms(wire.at_ms),
-                what: AlarmWhat::from_number(wire.what).ok_or_else(|| undecodable("unknown change of an alarm"))?,
+                what: AlarmWhat::from_number(wire.what)
+                    .ok_or_else(|| undecodable("unknown change of an alarm"))?,
                 note: wire.note.map(note_from_wire),
             })
         };
