@@ -11,7 +11,9 @@ use super::{
 
 /// A small plant model.
 pub(crate) const PLANT: &str = "site: {id: plant-1}\nlocations: [{id: cell-1}, {id: cell-2}]\n\
-                                machines: [{id: cnc-01, name: Mazak 01, location: cell-1}]\n";
+                                machines: [{id: cnc-01, name: Mazak 01, location: cell-1, metrics: [{name: rpm, unit: rpm}]}]\n\
+                                alarms: [{id: fast, applies_to: machine, condition: metrics.rpm > 50},
+                                         {id: spinning, applies_to: machine, condition: metrics.rpm > 1}]\n";
 
 /// Milliseconds since 1970.
 #[expect(
@@ -41,11 +43,15 @@ fn example(name: &str) -> Option<String> {
     })
 }
 
-/// A call of an operation about the machine `cnc-01`, or the first rejected message.
+/// A call of an operation about the machine `cnc-01`, its alarms, or the first rejected message.
 pub(crate) fn example_request(node: &Node, path: &str, method: &str, operation: &Value) -> Request {
     let id = if path.starts_with("/v1/rejected") {
         let rejected = node.get("/v1/rejected");
         rejected["items"][0]["id"].as_str().expect("an id").to_owned()
+    } else if path.ends_with("shelve") {
+        "machine:cnc-01:spinning".to_owned()
+    } else if path.starts_with("/v1/alarms") {
+        "machine:cnc-01:fast".to_owned()
     } else {
         "cnc-01".to_owned()
     };
@@ -70,6 +76,8 @@ pub(crate) fn example_request(node: &Node, path: &str, method: &str, operation: 
             r#"{"sensor_id":"cnc-01","metrics":{"rpm":5}}"#.to_owned()
         }
         (Some("#/components/schemas/Scan"), _) => r#"{"job_id":"job-1","location":"cell-1"}"#.to_owned(),
+        (Some("#/components/schemas/Comment"), _) => r#"{"comment":"seen"}"#.to_owned(),
+        (Some("#/components/schemas/Shelve"), _) => r#"{"for":"30m"}"#.to_owned(),
         (_, "application/merge-patch+json") => r#"{"note":"seen"}"#.to_owned(),
         (_, "application/yaml") => PLANT.to_owned(),
         (_, "application/json") if path.starts_with("/v1/plant") => json!({"site": {"id": "p"}}).to_string(),

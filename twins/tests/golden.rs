@@ -82,6 +82,7 @@ fn full_config() -> TwinConfig {
             .map(|execution| (format!("W-{}", execution as u8).into(), execution))
             .collect(),
         removed: true,
+        ..TwinConfig::default()
     }
 }
 

@@ -5,13 +5,12 @@
 
 use gemba_runtime::{
     clock,
-    node::{AlarmQuery, PastChange, ReadError},
+    node::{AlarmQuery, CommandError, PastChange, ReadError},
     plant::Span,
 };
 use gemba_twins::{
-    alarm::{AlarmAction, AlarmSaid, AlarmState, AlarmView, Priority},
+    alarm::{AlarmAction, AlarmRefused, AlarmSaid, AlarmState, AlarmView, Priority},
     id::{Kind, TwinId},
-    time::Timestamp,
 };
 use serde_json::{Value as Json, json};
 use warp::http::{HeaderValue, Method, StatusCode, header};
@@ -19,6 +18,7 @@ use warp::http::{HeaderValue, Method, StatusCode, header};
 use super::{
     problem::{Problem, Reply},
     routes::{self, Call, Operation, Route, ok, route},
+    twins,
 };
 use gemba_runtime::keyring::Role;
 
@@ -247,13 +247,7 @@ async fn get(call: &Call) -> Result<Reply, Problem> {
 async fn history(call: &Call) -> Result<Reply, Problem> {
     let (twin, rule) = address(call)?;
     let limit = call.number("limit", 100, 1_000)?;
-    let from = match call.query("from") {
-        None => None,
-        Some(text) => Some(
-            text.parse::<Timestamp>()
-                .map_err(|error| Problem::invalid("query.invalid", format!("from: {error}")))?,
-        ),
-    };
+    let from = twins::time(call, "from")?;
     call.app.node.recovered(&twin).await?;
     let known = call.app.node.twins().with(&twin, |twin| {
         let alarm = twin.alarm(&rule)?;
@@ -376,6 +370,10 @@ async fn say(call: &Call, what: What) -> Result<Reply, Problem> {
         by: call.principal.name.as_ref().into(),
         comment,
     };
-    call.app.node.say_of_alarm(&twin, said, if_state).await?;
+    let said = call.app.node.say_of_alarm(&twin, said, if_state).await;
+    said.map_err(|error| match error {
+        CommandError::NotFound | CommandError::Alarm(AlarmRefused::Unknown) => not_found(&call.path[2]),
+        other => other.into(),
+    })?;
     get(call).await
 }

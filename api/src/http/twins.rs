@@ -32,7 +32,7 @@ fn twin_id(call: &Call) -> Result<TwinId, Problem> {
     })
 }
 
-fn time(call: &Call, name: &str) -> Result<Option<Timestamp>, Problem> {
+pub(super) fn time(call: &Call, name: &str) -> Result<Option<Timestamp>, Problem> {
     let Some(text) = call.query(name) else {
         return Ok(None);
     };

@@ -479,12 +479,12 @@ fn told(error: ConditionError, problems: &mut Problems) -> String {
         ConditionError::Invalid(detail) => detail,
         ConditionError::Unknown { what, name, known } => {
             let mut hint = problems.nearest(&name, known.iter().map(String::as_str));
-            if hint.is_empty() && what.starts_with("metric") {
+            if hint.is_empty() && what.starts_with("a metric") {
                 hint = " (declare it among the metrics of its machine, location or sensor)".into();
             } else if hint.is_empty() && !known.is_empty() && known.len() <= 24 {
                 hint = format!(" (known are {})", known.join(", "));
             }
-            format!("{name:?} is not a {what}{hint}")
+            format!("{name:?} is not {what}{hint}")
         }
     }
 }

@@ -20,7 +20,7 @@ pub enum ConditionError {
     #[error("{0}")]
     Invalid(String),
     /// It names something that does not exist.
-    #[error("{name:?} is not a {what}")]
+    #[error("{name:?} is not {what}")]
     Unknown {
         /// What was expected there.
         what: &'static str,
@@ -268,7 +268,7 @@ fn invalid<T>(detail: String) -> Result<T, ConditionError> {
 
 fn unknown_metric(name: &str, known: &Known<'_>) -> ConditionError {
     ConditionError::Unknown {
-        what: "metric of these twins",
+        what: "a metric of these twins",
         name: name.chars().take(60).collect(),
         known: (known.metrics)(),
     }
@@ -302,7 +302,7 @@ impl Checker<'_> {
             Expr::Execution if self.known.kind == Kind::Machine => Kinds::Text,
             Expr::Execution => {
                 return Err(unknown(
-                    "field of state",
+                    "a field of state",
                     "execution",
                     state_fields(self.known.kind),
                 ));
@@ -384,10 +384,10 @@ impl Checker<'_> {
         let Expr::Text(word) = word else { return Ok(()) };
         let executions: Vec<&str> = Execution::ALL.into_iter().map(Execution::as_str).collect();
         let (what, words) = match part {
-            Expr::Execution => ("execution state", executions.as_slice()),
+            Expr::Execution => ("an execution state", executions.as_slice()),
             Expr::Field(path) => match &**path {
-                [state, name] if **state == *"state" && **name == *"quality" => ("quality", QUALITY),
-                [state, name] if **state == *"state" && **name == *"air_quality" => ("air quality", AIR),
+                [state, name] if **state == *"state" && **name == *"quality" => ("a quality", QUALITY),
+                [state, name] if **state == *"state" && **name == *"air_quality" => ("an air quality", AIR),
                 _ => return Ok(()),
             },
             _ => return Ok(()),
@@ -409,7 +409,7 @@ impl Checker<'_> {
                 if *name == "bottleneck" && self.known.kind == Kind::Job {
                     return Ok(Kinds::Text);
                 }
-                Err(unknown("KPI of these twins", name, names))
+                Err(unknown("a KPI of these twins", name, names))
             }
             ["kpis", ..] => invalid("a KPI has no fields".into()),
             ["state", "quality" | "air_quality" | "status"] => Ok(Kinds::Text),
@@ -418,7 +418,7 @@ impl Checker<'_> {
                 if fields.contains(name) {
                     return Ok(Kinds::Any);
                 }
-                Err(unknown("field of state", name, fields))
+                Err(unknown("a field of state", name, fields))
             }
             ["kind" | "id"] => Ok(Kinds::Text),
             _ => Ok(Kinds::Any),

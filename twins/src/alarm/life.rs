@@ -189,7 +189,7 @@ pub(crate) struct Past {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Story {
     /// When the state that is shown began.
-    pub(crate) since: Timestamp,
+    pub(crate) since: Option<Timestamp>,
     /// When it became active last, announced or not.
     pub(crate) raised_at: Option<Timestamp>,
     pub(crate) returned_at: Option<Timestamp>,
@@ -369,7 +369,7 @@ impl Alarm {
             };
             self.tell(before, what, at, None, telling);
         } else if let Some(story) = &mut self.story {
-            story.since = at;
+            story.since = Some(at);
         }
         self.uncover(at, telling);
     }
@@ -447,7 +447,7 @@ impl Alarm {
         let state = self.state();
         let story = self.story();
         if state != before {
-            story.since = at;
+            story.since = Some(at);
         }
         telling.changes.push(AlarmChange {
             rule: telling.rule.id.clone(),

@@ -175,7 +175,7 @@ impl Reader<'_, '_> {
                 Some(place) => Ok(Expr::Alarm(u16::try_from(place).unwrap_or(u16::MAX))),
                 None => {
                     let known: Vec<&str> = self.scopes.alarms.iter().map(|known| &**known).collect();
-                    unknown("alarm of the same twins", name, &known)
+                    unknown("an alarm of the same twins", name, &known)
                 }
             },
             ["state" | "kpis" | "attributes", _, ..] | ["kind" | "id"] => Ok(Expr::Field(path.into())),
@@ -184,7 +184,7 @@ impl Reader<'_, '_> {
             }
             ["metrics" | "alarms", name, ..] => invalid(format!("{name} has no fields")),
             [name @ ("kind" | "id"), ..] => invalid(format!("{name} has no fields")),
-            [name, ..] => unknown("name", name, &NAMES),
+            [name, ..] => unknown("a name", name, &NAMES),
             [] => invalid("is empty"),
         }
     }
@@ -209,7 +209,7 @@ impl Reader<'_, '_> {
             Cel::Literal(_) => Ok(()),
             Cel::Ident(name) => {
                 let Some(known) = NAMES.iter().find(|known| **known == *name) else {
-                    return unknown("name", name, &NAMES);
+                    return unknown("a name", name, &NAMES);
                 };
                 if *known == "alarms" {
                     return invalid("alarms can only be named plainly, e.g. alarms.line_stopped");
@@ -232,7 +232,7 @@ impl Reader<'_, '_> {
             Cel::Call(call) => {
                 let is_operator = call.func_name.starts_with(['_', '!', '-', '@']);
                 if !is_operator && !FUNCTIONS.contains(&call.func_name.as_str()) {
-                    return unknown("function", &call.func_name, &FUNCTIONS);
+                    return unknown("a function", &call.func_name, &FUNCTIONS);
                 }
                 let parts = call.target.as_deref().into_iter().chain(&call.args);
                 for part in parts {

@@ -177,9 +177,9 @@ fn what_cannot_be_judged_is_refused_and_says_why() {
         ("metrics.tmp > 80", "\"tmp\" is not a metric of these twins"),
         ("metric.temp > 80", "\"metric\" is not a name"),
         ("state.executon == 'down'", "\"executon\" is not a field of state"),
-        ("state.execution == 'dwon'", "\"dwon\" is not a execution state"),
+        ("state.execution == 'dwon'", "\"dwon\" is not an execution state"),
         ("kpis.ooe < 0.6", "\"ooe\" is not a KPI of these twins"),
-        ("alarms.othr", "\"othr\" is not a alarm of the same twins"),
+        ("alarms.othr", "\"othr\" is not an alarm of the same twins"),
         ("siez(metrics.tool) > 3", "\"siez\" is not a function"),
         (
             "metrics.temp > 'hot'",

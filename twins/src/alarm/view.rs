@@ -200,7 +200,7 @@ impl Serialize for AlarmView<'_> {
         map.serialize_entry("text", &*rule.text)?;
         map.serialize_entry("state", self.state().as_str())?;
         map.serialize_entry("priority", rule.priority.as_str())?;
-        map.serialize_entry("since", &story.map(|story| story.since))?;
+        map.serialize_entry("since", &story.and_then(|story| story.since))?;
         map.serialize_entry("raised_at", &story.and_then(|story| story.raised_at))?;
         map.serialize_entry("returned_at", &story.and_then(|story| story.returned_at))?;
         map.serialize_entry("acknowledged_at", &story.and_then(|story| story.acknowledged_at))?;

@@ -83,8 +83,8 @@ struct AlarmWire {
 
 #[derive(Clone, PartialEq, Message)]
 struct StoryWire {
-    #[prost(sint64, tag = "1")]
-    since_ms: i64,
+    #[prost(sint64, optional, tag = "1")]
+    since_ms: Option<i64>,
     #[prost(sint64, optional, tag = "2")]
     raised_at_ms: Option<i64>,
     #[prost(sint64, optional, tag = "3")]
@@ -286,7 +286,7 @@ impl StoryWire {
             note: past.note.as_deref().map(note_to_wire),
         });
         Self {
-            since_ms: story.since.ms(),
+            since_ms: ms(story.since),
             raised_at_ms: ms(story.raised_at),
             returned_at_ms: ms(story.returned_at),
             acknowledged_at_ms: ms(story.acknowledged_at),
@@ -309,7 +309,7 @@ impl StoryWire {
             })
         };
         Ok(Story {
-            since: Timestamp::from_ms(self.since_ms),
+            since: time(self.since_ms),
             raised_at: time(self.raised_at_ms),
             returned_at: time(self.returned_at_ms),
             acknowledged_at: time(self.acknowledged_at_ms),

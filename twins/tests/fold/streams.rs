@@ -1,6 +1,7 @@
 //! Streams of events to try the fold with: everything that may reach a twin, in order and out of it.
 
 use gemba_twins::{
+    alarm::{AlarmRule, AlarmRules, Priority, StaleRule},
     config::{Execution, MetricConfig, MetricKind, TwinConfig},
     event::{AttributesSet, Body, Event, Reading, Scan, TwinMessage, Value},
     id::Kind,
@@ -65,8 +66,33 @@ fn any_config() -> impl Strategy<Value = TwinConfig> {
                 stale_after_ms,
                 execution_map: vec![("W-1".into(), execution)],
                 removed,
+                alarms: rules(removed),
             },
         )
+}
+
+/// Two rules of alarms, or none.
+fn rules(none: bool) -> AlarmRules {
+    let rule = |id: &str, condition: &str, stale| AlarmRule {
+        id: id.into(),
+        condition: condition.into(),
+        stale,
+        priority: Priority::Low,
+        text: "".into(),
+        deadband: 0.5,
+        on_delay_ms: 30_000,
+        off_delay_ms: 0,
+        refractory_ms: 0,
+        latching: false,
+        suppressed_by: Some("state.execution == 'down'".into()),
+    };
+    if none {
+        return AlarmRules::default();
+    }
+    AlarmRules::of(vec![
+        rule("power", "metrics.power_kw > 1.0 || metrics.door", None),
+        rule("silent", "", Some(StaleRule::default())),
+    ])
 }
 
 const NAMES: [&str; 8] = [
