@@ -11,7 +11,7 @@ use support::{Node, command::gemba, http::Request, wait_until};
 const PLANT: &str = r#"
 machines:
   - {id: cnc-07, metrics: [{name: spindle_temp_c, unit: "°C"}]}
-  - {id: cnc-08}
+  - {id: cnc-08, metrics: [{name: door}]}
 alarms:
   - id: spindle_hot
     applies_to: {kind: machine, ids: [cnc-07]}

@@ -145,7 +145,7 @@ impl Twin {
                     Outcome::Ignored
                 }
             }
-            Body::Configured(config) => self.fold_config(config, event.at, effects),
+            Body::Configured(config) => self.fold_config(config, effects),
             Body::Ticked => self.fold_tick(event.at),
             Body::Alarm(said) => {
                 self.with_alarms(|alarms, twin| alarms.act(twin, said, event.at, &mut effects.alarms))
@@ -163,8 +163,13 @@ impl Twin {
             self.position = position;
             self.updated_at = self.updated_at.max(Some(event.at));
             if self.alarms.is_some() {
+                // The model and people have clocks of their own, and data may be of long ago: they do not move time on.
+                let at = match event.body {
+                    Body::Configured(_) | Body::AttributesSet(_) => Timestamp::default(),
+                    _ => event.at,
+                };
                 self.with_alarms(|alarms, twin| {
-                    alarms.judge(twin, event.at, &mut effects.alarms);
+                    alarms.judge(twin, at, &mut effects.alarms);
                     true
                 });
             }
@@ -278,7 +283,7 @@ impl Twin {
         if newest { Outcome::Applied } else { Outcome::Late }
     }
 
-    fn fold_config(&mut self, config: &TwinConfig, at: Timestamp, effects: &mut Effects) -> Outcome {
+    fn fold_config(&mut self, config: &TwinConfig, effects: &mut Effects) -> Outcome {
         if self
             .config
             .as_ref()
@@ -299,6 +304,7 @@ impl Twin {
             self.metrics.set_kind(index, kind, &mut effects.rollups);
         }
         let (before, rules) = (self.alarms.take(), std::mem::take(&mut kept.alarms));
+        let at = self.data_at.unwrap_or_default();
         let alarms = Alarms::configured(before.map(|alarms| *alarms), rules, at, &mut effects.alarms);
         self.alarms = alarms.map(Box::new);
         self.config = Some(Box::new(kept));

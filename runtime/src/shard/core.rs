@@ -206,6 +206,7 @@ impl Core {
                 }
             }
         }
+        self.effects.alarms.clear();
         let messages = std::mem::take(&mut self.effects.messages);
         for (index, (to, message)) in (0_u32..).zip(messages) {
             self.send(seq, index, to, event.at, event.received_at, Body::Told(message));

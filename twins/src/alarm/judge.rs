@@ -27,7 +27,7 @@ pub(crate) struct Alarms {
 pub(crate) struct Bench {
     /// One for each rule.
     pub(crate) items: Vec<Alarm>,
-    /// The newest time that they were judged at.
+    /// The newest time that they were judged at; zero before the first.
     pub(crate) clock: Timestamp,
     /// When something happens to one of them without another event.
     pub(crate) deadline: Option<Timestamp>,
@@ -165,6 +165,10 @@ impl Bench {
     fn judge(&mut self, set: &RuleSet, twin: &Twin, at: Timestamp, changes: &mut Vec<AlarmChange>) {
         self.resolve(set, &twin.metrics);
         let now = self.clock.max(at);
+        if now == Timestamp::default() {
+            // Nothing came yet that has a time.
+            return;
+        }
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             self.settle(set, twin, now, changes);
         }
@@ -233,7 +237,8 @@ impl Bench {
                 if alarm.due != Some(at) {
                     continue;
                 }
-                if compiled.rule.stale.is_some() && !alarm.condition {
+                // Without a delay under way, what is due is that data has stayed away for too long.
+                if compiled.rule.stale.is_some() && alarm.condition == alarm.active {
                     alarm.sense(true, at, &mut telling);
                 } else {
                     alarm.settle(at, &mut telling);

@@ -147,6 +147,15 @@ fn time(ms: Option<i64>) -> Option<Timestamp> {
     ms.map(Timestamp::from_ms)
 }
 
+/// Zero is a time that never was.
+fn or_never(ms: i64) -> Timestamp {
+    if ms == 0 {
+        Timestamp::default()
+    } else {
+        Timestamp::from_ms(ms)
+    }
+}
+
 fn text(boxed: &Option<Box<str>>) -> Option<String> {
     boxed.as_deref().map(str::to_owned)
 }
@@ -232,7 +241,7 @@ impl AlarmsWire {
         }
         let items = self.alarms.into_iter().map(AlarmWire::alarm);
         let items = items.collect::<Result<_, _>>()?;
-        Ok(Alarms::new(rules, items, Timestamp::from_ms(self.clock_ms)).map(Box::new))
+        Ok(Alarms::new(rules, items, or_never(self.clock_ms)).map(Box::new))
     }
 }
 
@@ -266,12 +275,7 @@ impl AlarmWire {
             latched: flag(4),
             suppressed: flag(5),
             out_of_service: flag(6),
-            // Zero is a time that never was: an alarm whose condition never turned.
-            turned_at: if self.turned_at_ms == 0 {
-                Timestamp::default()
-            } else {
-                Timestamp::from_ms(self.turned_at_ms)
-            },
+            turned_at: or_never(self.turned_at_ms),
             due: time(self.due_ms),
             story: self.story.map(StoryWire::story).transpose()?.map(Box::new),
         })

@@ -183,6 +183,15 @@ fn data_that_stays_away_is_an_alarm_of_its_own() {
         "without a tick the next event tells that it was away"
     );
 
+    let mut rule = silent(Some("temp"), Some(30_000));
+    rule.off_delay_ms = 20_000;
+    let mut machine = Machine::with(vec![rule]);
+    machine.temp(0.0, 20.0);
+    machine.tick(30.0);
+    machine.temp(40.0, 20.0);
+    machine.tick(60.0);
+    assert_eq!(machine.story(), ["30 hot raised", "60 hot returned"]);
+
     // Of the whole twin, after the time that it is stale itself: two minutes for a machine.
     let mut machine = Machine::with(vec![silent(None, None)]);
     machine.temp(0.0, 20.0);
