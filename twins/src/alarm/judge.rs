@@ -6,9 +6,10 @@
 
 use super::{
     evaluate::Scope,
-    life::{Alarm, AlarmWhat, Note, Telling},
+    life::{Alarm, Note, Telling},
     rule::{AlarmRules, CompiledRule, RuleSet},
     said::{AlarmChange, AlarmRefused, AlarmSaid},
+    words::AlarmWhat,
 };
 use crate::{attributes::block, event::Value, metric::Metrics, time::Timestamp, twin::Twin};
 

@@ -18,18 +18,18 @@ mod said;
 mod shape;
 mod view;
 mod wire;
+mod words;
 
 #[cfg(test)]
-#[expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 mod tests;
 
 pub use self::{
     check::{AttributeCondition, ConditionError, Kinds, Known},
-    life::{AlarmState, AlarmWhat},
     rule::{AlarmRule, AlarmRules, Priority, StaleRule},
     said::{AlarmAction, AlarmChange, AlarmRefused, AlarmSaid},
     shape::shape,
     view::{AlarmView, Summary},
+    words::{AlarmState, AlarmWhat},
 };
 pub(crate) use self::{
     judge::Alarms,

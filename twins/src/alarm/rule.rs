@@ -120,8 +120,11 @@ pub(crate) struct CompiledRule {
     pub(crate) shown: Option<u16>,
 }
 
+/// Rule sets by their bytes, as long as a twin has them.
+type Sets = BTreeMap<Box<[u8]>, Weak<RuleSet>>;
+
 /// Rule sets in use. What is in it never changes a fold: it only saves making the same set again.
-static RULES: LazyLock<Mutex<BTreeMap<Box<[u8]>, Weak<RuleSet>>>> = LazyLock::new(Mutex::default);
+static RULES: LazyLock<Mutex<Sets>> = LazyLock::new(Mutex::default);
 /// Entries after which those of sets no longer in use are looked for.
 const SWEEP_AT: usize = 256;
 

@@ -5,8 +5,8 @@
 use thiserror::Error;
 
 use super::{
-    life::{AlarmState, AlarmWhat},
     rule::Priority,
+    words::{AlarmState, AlarmWhat},
 };
 use crate::{event::Value, time::Timestamp};
 

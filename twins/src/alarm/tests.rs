@@ -108,13 +108,13 @@ fn native_conditions_say_what_cel_says() {
             alarms: &[],
         };
         let native = Condition::compile(text, &mut scopes).expect(text);
-        let slot = |name: &Box<str>| {
-            let place = twin.metrics.items.iter().position(|metric| metric.name == *name);
+        let slot = |name: &str| {
+            let place = twin.metrics.items.iter().position(|metric| *metric.name == *name);
             place
                 .and_then(|place| u16::try_from(place).ok())
                 .unwrap_or(u16::MAX)
         };
-        let slots: Vec<u16> = scopes.metrics.iter().map(slot).collect();
+        let slots: Vec<u16> = scopes.metrics.iter().map(|name| slot(name)).collect();
         let scope = Scope {
             twin: &twin,
             now: now(),

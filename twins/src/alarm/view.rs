@@ -7,9 +7,10 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::{
     judge::Alarms,
-    life::{Alarm, AlarmState, Note},
+    life::{Alarm, Note},
     rule::{AlarmRule, CompiledRule, Priority},
     said::{AlarmRefused, AlarmSaid},
+    words::AlarmState,
 };
 use crate::{event::Value, field::Field, id::TwinId, time::Timestamp, twin::Twin};
 

@@ -7,9 +7,10 @@ use prost::Message;
 
 use super::{
     judge::Alarms,
-    life::{Alarm, AlarmWhat, Note, Past, Story},
+    life::{Alarm, Note, Past, Story},
     rule::{AlarmRule, AlarmRules, Priority, StaleRule},
     said::{AlarmAction, AlarmSaid},
+    words::AlarmWhat,
 };
 use crate::{
     time::Timestamp,
