@@ -11,6 +11,7 @@ pub mod ingest;
 pub mod keyring;
 pub mod mqtt;
 pub mod node;
+pub mod notify;
 pub mod plant;
 pub mod settings;
 pub mod table;

@@ -42,6 +42,7 @@ use crate::{
     gate::Gate,
     ingest::Ingest,
     metric_definitions,
+    notify::Notifier,
     plant::PlantModel,
     plants::PlantDirectory,
     settings::NodeSettings,
@@ -121,6 +122,7 @@ struct Inner {
     control: Arc<TwinTable>,
     hub: Hub,
     plants: Arc<PlantDirectory>,
+    notifier: Arc<Notifier>,
     gate: Arc<Gate>,
     accounts: Arc<Accounts>,
     router: Arc<Router>,
@@ -147,6 +149,7 @@ impl Node {
         let hub = Hub::new(settings.hub.clone());
         hub.attach(twins.clone());
         let plants = Arc::new(PlantDirectory::new());
+        let notifier = Arc::new(Notifier::new(settings.notify.clone(), &store)?);
         let gate = Gate::new(settings.admission);
         let accounts = Arc::new(Accounts::new(clock::now()));
         let router = Arc::new(Router::new(settings.shards));
@@ -163,6 +166,7 @@ impl Node {
                 control: TwinTable::new(),
                 hub,
                 plants,
+                notifier,
                 gate,
                 accounts,
                 router,
@@ -226,6 +230,7 @@ impl Node {
             store: inner.store.clone(),
             hub: inner.hub.clone(),
             plants: inner.plants.clone(),
+            notifier: inner.notifier.clone(),
         };
         let journal = inner.journal.clone();
         let recovered = tokio::task::spawn_blocking(move || recover(number, shared, table, &journal)).await;

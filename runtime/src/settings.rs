@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::changes::HubSettings;
+use crate::{changes::HubSettings, notify::Destination};
 
 /// The settings of one node.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub struct NodeSettings {
     pub state_cache_bytes: usize,
     /// Subscriptions' limits.
     pub hub: HubSettings,
+    /// Who is told what becomes of alarms.
+    pub notify: Vec<Destination>,
     /// Journal everything but fold nothing: the limit that `gemba bench ingest` measures against.
     pub bench_skip_fold: bool,
 }
@@ -62,6 +64,7 @@ impl NodeSettings {
             rejected_kept: 10_000,
             state_cache_bytes: 128 << 20,
             hub: HubSettings::default(),
+            notify: Vec::new(),
             bench_skip_fold: false,
         }
     }

@@ -4,6 +4,7 @@
 //! Promises: an unknown key is refused by its name; a value that cannot work is refused before anything starts;
 //! secrets are masked when shown. Two stages: what was written (`written.rs`) and what is valid (here).
 
+mod notify;
 mod written;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -98,6 +99,7 @@ impl Config {
         node.snapshot_events = written.snapshot.events.max(1);
         node.snapshot_every = Duration::from_secs(written.snapshot.every_s.max(1));
         node.segment_bytes = written.journal.segment_bytes.max(1 << 20);
+        node.notify = notify::destinations(&written.notify)?;
         let (keyring, tenant) = keyring(&written)?;
         let mut http = ServerSettings::new(address("http.address", &written.http.address)?);
         http.tls = tls(

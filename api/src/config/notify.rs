@@ -61,7 +61,10 @@ impl Notify {
         check_id("notify.name", &self.name, NAME_MAX).map_err(|error| value_error("notify.name", error))?;
         let priority = |word: &String| {
             Priority::parse(word).ok_or_else(|| {
-                value_error("notify.priorities", format!("{word:?} is none of low, medium, high, urgent"))
+                value_error(
+                    "notify.priorities",
+                    format!("{word:?} is none of low, medium, high, urgent"),
+                )
             })
         };
         let what = |word: &str| {
@@ -101,7 +104,10 @@ impl Notify {
     fn means(&self) -> Result<Means, ConfigError> {
         let needed = |key: &str, value: &Option<String>| {
             value.clone().ok_or_else(|| {
-                value_error(&format!("notify.{key}"), format!("{} needs it (kind = {:?})", self.name, self.kind))
+                value_error(
+                    &format!("notify.{key}"),
+                    format!("{} needs it (kind = {:?})", self.name, self.kind),
+                )
             })
         };
         Ok(match self.kind.as_str() {
@@ -128,13 +134,20 @@ impl Notify {
                 to: self.to.clone(),
             },
             other => {
-                return Err(value_error("notify.kind", format!("{other:?} is none of webhook, mqtt, mail")));
+                return Err(value_error(
+                    "notify.kind",
+                    format!("{other:?} is none of webhook, mqtt, mail"),
+                ));
             }
         })
     }
 
     fn secret(&self) -> Result<Option<Vec<u8>>, ConfigError> {
-        let given = [self.secret.is_some(), self.secret_file.is_some(), self.secret_env.is_some()];
+        let given = [
+            self.secret.is_some(),
+            self.secret_file.is_some(),
+            self.secret_env.is_some(),
+        ];
         if given.into_iter().filter(|given| *given).count() > 1 {
             let detail = "only one of secret, secret_file and secret_env can be given";
             return Err(value_error("notify.secret", detail));
@@ -168,10 +181,14 @@ mod tests {
 
     fn of(toml: &str) -> Result<Vec<Destination>, String> {
         let mut layers = Layers::defaults();
-        layers.file("gemba.toml", toml).map_err(|error| error.to_string())?;
+        layers
+            .file("gemba.toml", toml)
+            .map_err(|error| error.to_string())?;
         let shown = format!("{:?}", layers.shown());
         assert!(!shown.contains("s3cret"), "{shown}");
-        Config::of(&layers).map(|config| config.node.notify).map_err(|error| error.to_string())
+        Config::of(&layers)
+            .map(|config| config.node.notify)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -198,7 +215,9 @@ to = ["lead@plant.example"]
 "#)
         .expect("valid");
         assert_eq!(all.len(), 3);
-        let Means::Webhook { secret, .. } = &all[0].means else { panic!("a webhook") };
+        let Means::Webhook { secret, .. } = &all[0].means else {
+            panic!("a webhook")
+        };
         assert_eq!(secret.as_deref(), Some(&b"s3cret"[..]));
         assert_eq!(all[1].on, [AlarmWhat::Raised]);
         assert_eq!(format!("{all:?}").contains("s3cret"), false);
@@ -210,9 +229,15 @@ to = ["lead@plant.example"]
         for (toml, key) in [
             (with("kind = \"pigeon\"\n"), "notify.kind"),
             (with("kind = \"mail\"\nto = [\"a@b.c\"]\n"), "notify.from"),
-            (with("kind = \"webhook\"\npriorities = [\"hot\"]\n"), "notify.priorities"),
+            (
+                with("kind = \"webhook\"\npriorities = [\"hot\"]\n"),
+                "notify.priorities",
+            ),
             (with("kind = \"webhook\"\non = [\"riased\"]\n"), "notify.on"),
-            (with("kind = \"webhook\"\nsecret_env = \"GEMBA_TEST_NOT_SET\"\n"), "notify.secret_env"),
+            (
+                with("kind = \"webhook\"\nsecret_env = \"GEMBA_TEST_NOT_SET\"\n"),
+                "notify.secret_env",
+            ),
             (with("kind = \"webhook\"\nqueue_max = 0\n"), "notify.queue_max"),
             (with("kind = \"webhook\"\nfrm = \"x\"\n"), "frm"),
             (format!("{0}{0}", with("kind = \"webhook\"\n")), "notify.name"),

@@ -21,6 +21,8 @@ pub(super) struct Written {
     pub(super) key: Vec<Key>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) broker: Vec<Broker>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) notify: Vec<super::notify::Notify>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -312,7 +314,7 @@ fn masked(value: &Value) -> Value {
             entries
                 .iter()
                 .map(|(key, value)| {
-                    let value = if key == "hash" {
+                    let value = if key == "hash" || key == "secret" {
                         Value::String("***".into())
                     } else {
                         masked(value)

@@ -10,8 +10,10 @@ use gemba_twins::{
     twin::Twin,
 };
 
+use tokio::{sync::watch, task::JoinHandle};
+
 use super::{CommandError, Node, ReadError, read::blocking};
-use crate::shard::CommandKind;
+use crate::{notify::InvalidDestination, shard::CommandKind};
 
 /// Twins visited before giving way.
 const SLICE: usize = 512;
@@ -129,6 +131,14 @@ impl Node {
             at = next;
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Delivers notifications until `shutdown` turns true; an error where a destination cannot work.
+    pub fn notify(
+        &self,
+        shutdown: &watch::Receiver<bool>,
+    ) -> Result<Vec<JoinHandle<()>>, InvalidDestination> {
+        self.inner.notifier.run(&self.inner.store, shutdown)
     }
 
     /// How a tenant's alarms stand at `now`.

@@ -9,11 +9,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tracing::{error, info, warn};
 
 use super::{
-    Means, Notifier, metric_names as names,
-    mail::Mail,
-    mqtt::Mqtt,
-    notice::Notice,
-    queue::Lane,
+    Means, Notifier, mail::Mail, metric_names as names, mqtt::Mqtt, notice::Notice, queue::Lane,
     webhook::Webhook,
 };
 use crate::{notify::InvalidDestination, store::Store};
@@ -79,7 +75,10 @@ impl Notifier {
         shutdown: &watch::Receiver<bool>,
     ) -> Result<Vec<JoinHandle<()>>, InvalidDestination> {
         names::describe();
-        let lanes = self.lanes.iter().map(|lane| Ok((lane.clone(), Carrier::of(lane)?)));
+        let lanes = self
+            .lanes
+            .iter()
+            .map(|lane| Ok((lane.clone(), Carrier::of(lane)?)));
         let lanes: Vec<_> = lanes.collect::<Result<_, InvalidDestination>>()?;
         let tasks = lanes.into_iter().map(|(lane, carrier)| {
             let (store, mut shutdown) = (store.clone(), shutdown.clone());

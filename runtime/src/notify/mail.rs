@@ -22,7 +22,10 @@ pub(super) struct Mail {
 
 impl Mail {
     pub(super) fn new(url: &str, from: &str, to: &[String]) -> Result<Self, String> {
-        let address = |text: &str| text.parse::<Mailbox>().map_err(|error| format!("{text:?} is no address: {error}"));
+        let address = |text: &str| {
+            text.parse::<Mailbox>()
+                .map_err(|error| format!("{text:?} is no address: {error}"))
+        };
         let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(url);
         let builder = builder.map_err(|_| {
             // The error may hold the URL, and the URL a password.
@@ -50,7 +53,9 @@ impl Mail {
         for to in &self.to {
             message = message.to(to.clone());
         }
-        let message = message.body(text).map_err(|error| Failed::Refused(error.to_string()))?;
+        let message = message
+            .body(text)
+            .map_err(|error| Failed::Refused(error.to_string()))?;
         match self.transport.send(message).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_permanent() => Err(Failed::Refused(error.to_string())),

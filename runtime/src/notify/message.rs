@@ -49,8 +49,19 @@ pub(super) fn cloud_event(notice: &Notice) -> Vec<u8> {
 /// Subject and text of a mail.
 pub(super) fn mail(notice: &Notice) -> (String, String) {
     let change = &notice.change;
-    let subject = format!("{}: {} {}", change.priority.as_str(), notice.alarm(), change.what.as_str());
-    let mut text = format!("{}\n\n{} {} at {}\n", change.text, notice.alarm(), change.what.as_str(), change.at);
+    let subject = format!(
+        "{}: {} {}",
+        change.priority.as_str(),
+        notice.alarm(),
+        change.what.as_str()
+    );
+    let mut text = format!(
+        "{}\n\n{} {} at {}\n",
+        change.text,
+        notice.alarm(),
+        change.what.as_str(),
+        change.at
+    );
     if change.value.is_some() {
         text.push_str(&format!("value: {}\n", value(notice)));
     }

@@ -79,7 +79,13 @@ impl Notice {
 
     /// The id that a repetition is known by. The time is in it, so that a data folder made anew gives other ids.
     pub(crate) fn id(&self) -> String {
-        format!("{}-{}-{}-{:x}", self.shard, self.seq, self.index, self.change.at.ms())
+        format!(
+            "{}-{}-{}-{:x}",
+            self.shard,
+            self.seq,
+            self.index,
+            self.change.at.ms()
+        )
     }
 
     /// `machine:cnc-07:spindle_hot`
@@ -116,7 +122,9 @@ impl Notice {
     pub(crate) fn decode(shard: u16, bytes: &[u8]) -> Option<Self> {
         let wire = NoticeWire::decode(bytes).ok()?;
         let tenant = TenantId::parse(&wire.tenant).ok()?;
-        let state = AlarmState::ALL.into_iter().find(|state| *state as u32 == wire.state)?;
+        let state = AlarmState::ALL
+            .into_iter()
+            .find(|state| *state as u32 == wire.state)?;
         Some(Self {
             shard,
             seq: wire.seq,

@@ -74,10 +74,7 @@ impl Notifier {
 
     /// A shard has come back at `seq`: to destinations that are new to it, what happened so far is not told.
     pub(crate) fn begin(&self, shard: u16, seq: u64, store: &Store) -> Result<(), StoreError> {
-        let so_far = Told {
-            seq,
-            index: u32::MAX,
-        };
+        let so_far = Told { seq, index: u32::MAX };
         for lane in &self.lanes {
             let is_new = !lane.lock().told.contains_key(&shard);
             if is_new {

@@ -56,7 +56,10 @@ impl Webhook {
     pub(super) async fn carry(&self, notice: &Notice) -> Result<(), Failed> {
         let (id, body) = (notice.id(), cloud_event(notice));
         let timestamp = clock::now().ms() / 1_000;
-        let signature = self.secret.as_deref().and_then(|secret| sign(secret, &id, timestamp, &body));
+        let signature = self
+            .secret
+            .as_deref()
+            .and_then(|secret| sign(secret, &id, timestamp, &body));
         let (agent, url) = (self.agent.clone(), self.url.clone());
         let sent = tokio::task::spawn_blocking(move || {
             let mut request = agent
@@ -92,10 +95,17 @@ fn roots(ca: Option<&Path>) -> Result<Vec<Certificate<'static>>, String> {
     if let Some(file) = ca {
         let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let certificates = read.map_err(|error| format!("ca {}: {error}", file.display()))?;
-        return Ok(certificates.iter().map(|der| Certificate::from_der(der).to_owned()).collect());
+        return Ok(certificates
+            .iter()
+            .map(|der| Certificate::from_der(der).to_owned())
+            .collect());
     }
     let trusted = rustls_native_certs::load_native_certs();
-    Ok(trusted.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect())
+    Ok(trusted
+        .certs
+        .iter()
+        .map(|der| Certificate::from_der(der).to_owned())
+        .collect())
 }
 
 #[cfg(test)]
@@ -105,8 +115,18 @@ mod tests {
     /// The example of the Standard Webhooks specification (standardwebhooks.com, "Signature scheme").
     #[test]
     fn a_signature_is_that_of_the_specification() {
-        let secret = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap_or_default();
-        let signature = sign(&secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, b"{\"test\": 2432232314}");
-        assert_eq!(signature.as_deref(), Some("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="));
+        let secret = STANDARD
+            .decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+            .unwrap_or_default();
+        let signature = sign(
+            &secret,
+            "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            1_614_265_330,
+            b"{\"test\": 2432232314}",
+        );
+        assert_eq!(
+            signature.as_deref(),
+            Some("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=")
+        );
     }
 }

@@ -29,6 +29,7 @@ use crate::{
     accounts::End,
     changes::{Hub, Wants},
     metric_definitions as names,
+    notify::{Notice, Notifier},
     plant::{PlantModel, twin_configs},
     plants::{AppliedPlant, PlantDirectory},
     settings::NodeSettings,
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<Store>,
     pub(crate) hub: Hub,
     pub(crate) plants: Arc<PlantDirectory>,
+    pub(crate) notifier: Arc<Notifier>,
 }
 
 /// A shard's state: its twins by way of the table, and what stands beside them.
@@ -206,7 +208,20 @@ impl Core {
                 }
             }
         }
-        self.effects.alarms.clear();
+        let changes = self.effects.alarms.drain(..);
+        if self.shared.notifier.is_idle() {
+            drop(changes);
+        } else {
+            for (index, change) in (0_u32..).zip(changes) {
+                self.shared.notifier.push(Notice {
+                    shard: self.number,
+                    seq,
+                    index,
+                    twin: event.twin.clone(),
+                    change,
+                });
+            }
+        }
         let messages = std::mem::take(&mut self.effects.messages);
         for (index, (to, message)) in (0_u32..).zip(messages) {
             self.send(seq, index, to, event.at, event.received_at, Body::Told(message));

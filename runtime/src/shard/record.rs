@@ -146,6 +146,9 @@ pub(crate) struct ShardMeta {
     /// Twins with alarms that have to be told when time has passed.
     #[prost(message, repeated, tag = "120")]
     pub(crate) deadlines: Vec<DeadlineWire>,
+    /// Notifications that a destination still waits for, as `notify` encodes them.
+    #[prost(bytes = "vec", repeated, tag = "121")]
+    pub(crate) notices: Vec<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

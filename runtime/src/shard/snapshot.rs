@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     metric_definitions as names,
+    notify::Notice,
     store::{Restored, Snapshot, Store, StoreError},
     table::{Entry, FreshHistory, SlotState, TwinSlot, TwinTable},
 };
@@ -140,6 +141,7 @@ impl Core {
             }
         });
         let rejected = self.rejected_counts.iter();
+        let notices = self.shared.notifier.undelivered(self.number);
         let deadlines = self.deadlines.iter().filter(|(_, has_alarms)| **has_alarms);
         let deadlines = deadlines.map(|((at, twin), _)| DeadlineWire {
             at_ms: at.ms(),
@@ -164,6 +166,7 @@ impl Core {
                 })
                 .collect(),
             deadlines: deadlines.collect(),
+            notices: notices.iter().map(|notice| notice.encode()).collect(),
         }
     }
 
@@ -301,6 +304,10 @@ impl Core {
         for count in &restored.meta.rejected {
             let tenant = TenantId::parse(&count.tenant).map_err(|_| damaged())?;
             self.rejected_counts.insert(tenant, count.count);
+        }
+        for bytes in &restored.meta.notices {
+            let notice = Notice::decode(self.number, bytes).ok_or_else(damaged)?;
+            self.shared.notifier.push(notice);
         }
         for deadline in &restored.meta.deadlines {
             let tenant = TenantId::parse(&deadline.tenant).map_err(|_| damaged())?;
