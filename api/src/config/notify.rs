@@ -38,9 +38,6 @@ pub(super) struct Notify {
     ca: Option<PathBuf>,
     client_id: Option<String>,
     topic: Option<String>,
-    from: Option<String>,
-    #[serde(default)]
-    to: Vec<String>,
 }
 
 /// The destinations, checked.
@@ -102,14 +99,6 @@ impl Notify {
     }
 
     fn means(&self) -> Result<Means, ConfigError> {
-        let needed = |key: &str, value: &Option<String>| {
-            value.clone().ok_or_else(|| {
-                value_error(
-                    &format!("notify.{key}"),
-                    format!("{} needs it (kind = {:?})", self.name, self.kind),
-                )
-            })
-        };
         Ok(match self.kind.as_str() {
             "webhook" => Means::Webhook {
                 url: self.url.clone(),
@@ -128,15 +117,10 @@ impl Notify {
                     .unwrap_or_else(|| "gemba/v1/{tenant}/alarms/{kind}/{twin}/{rule}".into()),
                 ca: self.ca.clone(),
             },
-            "mail" => Means::Mail {
-                url: self.url.clone(),
-                from: needed("from", &self.from)?,
-                to: self.to.clone(),
-            },
             other => {
                 return Err(value_error(
                     "notify.kind",
-                    format!("{other:?} is none of webhook, mqtt, mail"),
+                    format!("{other:?} is neither webhook nor mqtt"),
                 ));
             }
         })
@@ -206,15 +190,9 @@ name = "broker"
 kind = "mqtt"
 url = "mqtt://u:s3cret@broker.example"
 on = ["raised"]
-[[notify]]
-name = "mail"
-kind = "mail"
-url = "smtps://u:s3cret@mail.example:465"
-from = "gemba@plant.example"
-to = ["lead@plant.example"]
 "#)
         .expect("valid");
-        assert_eq!(all.len(), 3);
+        assert_eq!(all.len(), 2);
         let Means::Webhook { secret, .. } = &all[0].means else {
             panic!("a webhook")
         };
@@ -228,7 +206,6 @@ to = ["lead@plant.example"]
         let with = |rest: &str| format!("[[notify]]\nname = \"a\"\nurl = \"http://x\"\n{rest}");
         for (toml, key) in [
             (with("kind = \"pigeon\"\n"), "notify.kind"),
-            (with("kind = \"mail\"\nto = [\"a@b.c\"]\n"), "notify.from"),
             (
                 with("kind = \"webhook\"\npriorities = [\"hot\"]\n"),
                 "notify.priorities",

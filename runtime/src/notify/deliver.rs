@@ -9,8 +9,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tracing::{error, info, warn};
 
 use super::{
-    Means, Notifier, mail::Mail, metric_names as names, mqtt::Mqtt, notice::Notice, queue::Lane,
-    webhook::Webhook,
+    Means, Notifier, metric_names as names, mqtt::Mqtt, notice::Notice, queue::Lane, webhook::Webhook,
 };
 use crate::{notify::InvalidDestination, store::Store};
 
@@ -32,7 +31,6 @@ pub(super) enum Failed {
 enum Carrier {
     Webhook(Webhook),
     Mqtt(Box<Mqtt>),
-    Mail(Box<Mail>),
 }
 
 impl Carrier {
@@ -54,7 +52,6 @@ impl Carrier {
             } => Self::Mqtt(Box::new(
                 Mqtt::new(&destination.name, url, client_id, topic, ca.clone()).map_err(invalid)?,
             )),
-            Means::Mail { url, from, to } => Self::Mail(Box::new(Mail::new(url, from, to).map_err(invalid)?)),
         })
     }
 
@@ -62,7 +59,6 @@ impl Carrier {
         match self {
             Self::Webhook(webhook) => webhook.carry(notice).await,
             Self::Mqtt(mqtt) => mqtt.carry(notice).await,
-            Self::Mail(mail) => mail.carry(notice).await,
         }
     }
 }

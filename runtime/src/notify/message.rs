@@ -1,4 +1,4 @@
-//! A notice as text: a CloudEvent, and what a person reads in a mail.
+//! A notice as a CloudEvent.
 //!
 //! Promises: CloudEvents 1.0 in its JSON form; the id is the notice's, so a repetition is the same event. The type is
 //! `gemba.alarm.` and what happened.
@@ -44,33 +44,4 @@ pub(super) fn cloud_event(notice: &Notice) -> Vec<u8> {
     })
     .to_string()
     .into_bytes()
-}
-
-/// Subject and text of a mail.
-pub(super) fn mail(notice: &Notice) -> (String, String) {
-    let change = &notice.change;
-    let subject = format!(
-        "{}: {} {}",
-        change.priority.as_str(),
-        notice.alarm(),
-        change.what.as_str()
-    );
-    let mut text = format!(
-        "{}\n\n{} {} at {}\n",
-        change.text,
-        notice.alarm(),
-        change.what.as_str(),
-        change.at
-    );
-    if change.value.is_some() {
-        text.push_str(&format!("value: {}\n", value(notice)));
-    }
-    text.push_str(&format!("state: {}\n", change.state.as_str()));
-    if let Some(by) = &change.by {
-        text.push_str(&format!("by: {by}\n"));
-    }
-    if let Some(comment) = &change.comment {
-        text.push_str(&format!("comment: {comment}\n"));
-    }
-    (subject, text)
 }

@@ -62,15 +62,6 @@ pub enum Means {
         /// Who signed the broker's certificate (PEM).
         ca: Option<PathBuf>,
     },
-    /// A mail.
-    Mail {
-        /// `smtps://user:password@host:465`, or `smtp://host:25`.
-        url: String,
-        /// From whom.
-        from: String,
-        /// To whom.
-        to: Vec<String>,
-    },
 }
 
 impl Means {
@@ -78,7 +69,6 @@ impl Means {
         match self {
             Self::Webhook { .. } => "webhook",
             Self::Mqtt { .. } => "mqtt",
-            Self::Mail { .. } => "mail",
         }
     }
 }
