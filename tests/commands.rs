@@ -20,8 +20,8 @@ use support::{
     wait_until,
 };
 
-const COMMANDS: [&str; 10] = [
-    "demo", "serve", "get", "apply", "plan", "simulate", "verify", "config", "bench", "key",
+const COMMANDS: [&str; 11] = [
+    "demo", "serve", "get", "apply", "plan", "refold", "simulate", "verify", "config", "bench", "key",
 ];
 
 fn node() -> (tempfile::TempDir, Node) {
@@ -80,6 +80,7 @@ fn the_exit_status_says_whether_it_was_done_failed_or_misused() {
         (&["get", "robot"], 1, "robot"),
         (&["get", "machine", "--watch", "--url", &closed], 1, "stream"),
         (&["apply", "-f", nowhere], 1, nowhere),
+        (&["refold", "--url", &closed], 1, &*closed),
         (&["serve", "--config", nowhere], 1, nowhere),
         (&["verify", "--data-dir", nowhere], 1, nowhere),
         (

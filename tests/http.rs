@@ -59,6 +59,10 @@ fn fill(node: &Node) {
         r#"{"sensor_id":"x y","metrics":{"a":1}}"#,
     ));
     assert_eq!(bad.status, 400, "{}", bad.text());
+    for id in ["cnc-01", "to-remove"] {
+        let put = Request::new("PUT", &format!("/v1/dashboards/{id}")).body(r#"{"title":"Wall"}"#);
+        assert_eq!(node.call(&put).status, 200);
+    }
 }
 
 /// The head of an answer that goes on for ever.
@@ -141,6 +145,10 @@ fn every_call_of_the_contract_is_in_the_document() {
         ("patch", "/v1/twins/{kind}/{id}/attributes"),
         ("get", "/v1/twins/{kind}/{id}/history"),
         ("get", "/v1/twins/{kind}/{id}/events"),
+        ("post", "/v1/twins/{kind}/{id}/fork"),
+        ("get", "/v1/twins/{kind}/{id}/forecast"),
+        ("get", "/v1/quality"),
+        ("post", "/v1/refold"),
         ("get", "/v1/plant"),
         ("put", "/v1/plant"),
         ("post", "/v1/plant/plan"),
@@ -149,6 +157,15 @@ fn every_call_of_the_contract_is_in_the_document() {
         ("get", "/v1/ingest"),
         ("get", "/v1/rejected"),
         ("post", "/v1/rejected/{id}/retry"),
+        ("get", "/v1/flow"),
+        ("post", "/v1/rfid/impinj"),
+        ("post", "/v1/rfid/zebra"),
+        ("post", "/v1/rfid/generic"),
+        ("post", "/v1/epcis/capture"),
+        ("get", "/v1/dashboards"),
+        ("get", "/v1/dashboards/{id}"),
+        ("put", "/v1/dashboards/{id}"),
+        ("delete", "/v1/dashboards/{id}"),
         ("get", "/v1/stream"),
         ("get", "/livez"),
         ("get", "/readyz"),

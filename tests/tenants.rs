@@ -26,7 +26,7 @@ const PLANT: &str = "site: {id: plant-1}\nmachines: [{id: press-9, name: Secret 
                      alarms: [{id: fast, applies_to: machine, condition: metrics.power_kw > 1}]\n";
 
 /// Who may call what: the least of viewer, operator, engineer; `send` is for all but viewers.
-const LEAST: [(&str, &str, &str); 25] = [
+const LEAST: [(&str, &str, &str); 29] = [
     ("get", "/v1/twins", "viewer"),
     ("get", "/v1/twins/{kind}/{id}", "viewer"),
     ("get", "/v1/twins/{kind}/{id}/history", "viewer"),
@@ -40,6 +40,10 @@ const LEAST: [(&str, &str, &str); 25] = [
     ("get", "/v1/ingest", "viewer"),
     ("get", "/v1/rejected", "viewer"),
     ("post", "/v1/rejected/{id}/retry", "operator"),
+    ("get", "/v1/dashboards", "viewer"),
+    ("get", "/v1/dashboards/{id}", "viewer"),
+    ("put", "/v1/dashboards/{id}", "viewer"),
+    ("delete", "/v1/dashboards/{id}", "viewer"),
     ("get", "/v1/stream", "viewer"),
     ("get", "/v1/alarms", "viewer"),
     ("get", "/v1/alarms/figures", "viewer"),
@@ -103,6 +107,7 @@ fn request(method: &str, path: &str, kind: &str, id: &str) -> Request {
         "/v1/readings" => r#"{"sensor_id":"own","metrics":{"a":1}}"#,
         "/v1/scans" => r#"{"job_id":"own-job","location":"own-cell"}"#,
         "/v1/plant" | "/v1/plant/plan" if method != "GET" => "site: {id: own}",
+        "/v1/dashboards/{id}" if method == "PUT" => r#"{"title":"own"}"#,
         _ if method == "PATCH" => r#"{"note":"mine"}"#,
         _ if path.ends_with("/shelve") => r#"{"for":"30m"}"#,
         _ if path.ends_with("/comment") => r#"{"comment":"mine"}"#,
@@ -145,6 +150,7 @@ fn what_another_tenant_has_answers_as_if_it_did_not_exist() {
             r#"{"sensor_id":"press-9","metrics":{"secret_rpm":7}}"#,
         ),
         Request::post("/v1/scans", r#"{"job_id":"press-9","location":"press-9"}"#),
+        Request::new("PUT", "/v1/dashboards/wall-1").body(r#"{"title":"Secret wall"}"#),
     ] {
         let answer = node.call(&request.token(acme));
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -169,8 +175,17 @@ fn what_another_tenant_has_answers_as_if_it_did_not_exist() {
             assert!(!answer.text().contains("press-9"), "{said}: {}", answer.text());
             continue;
         }
+        if (&*method, &*path) == ("PUT", "/v1/dashboards/{id}") {
+            // The same id is another dashboard in another tenant.
+            let own = node.call(&request(&method, &path, "", "wall-1").token(globex));
+            assert_eq!(own.json()["version"], 1, "{said}: {}", own.text());
+            assert_tells_nothing(&own, &said);
+            continue;
+        }
         let known = if path.contains("{kind}") || path.starts_with("/v1/alarms") {
             "press-9"
+        } else if path.starts_with("/v1/dashboards") {
+            "wall-1"
         } else {
             &*rejected
         };
@@ -211,6 +226,13 @@ fn what_another_tenant_has_answers_as_if_it_did_not_exist() {
     assert_eq!(
         twin["attributes"],
         json!({"name": "Secret press", "site": "plant-1"})
+    );
+    let wall = node
+        .call(&Request::get("/v1/dashboards/wall-1").token(acme))
+        .json();
+    assert_eq!(
+        (&wall["content"]["title"], &wall["version"]),
+        (&json!("Secret wall"), &json!(1))
     );
     let kept = node.call(&Request::get("/v1/rejected").token(acme)).json();
     assert_eq!(kept["items"][0]["id"], *rejected);
@@ -255,7 +277,9 @@ fn each_role_may_do_what_it_is_for() {
             let answer = node.call(&request(&method, &path, "machine", "cnc-01").token(Some(token)));
             let said = format!("{role}: {method} {path} {} {}", answer.status, answer.text());
             if may(role, least) {
-                assert!(![401, 403].contains(&answer.status), "{said}");
+                // A dashboard is its owner's, whatever the role.
+                let owned = answer.text().contains("dashboard.not_owner");
+                assert!(owned || ![401, 403].contains(&answer.status), "{said}");
                 assert!(answer.status < 500, "{said}");
             } else if path == "/v1/stream" {
                 let bearer = format!("Bearer {token}");

@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Files past 500 lines, with the most they may have. Shorten one, and lower its number.
-const LONG: [(&str, usize); 2] = [("twins/src/job.rs", 563), ("twins/src/snapshot.rs", 524)];
+const LONG: [(&str, usize); 0] = [];
 
 /// Which of our crates each crate may depend on.
 const MAY_KNOW: [(&str, &[&str]); 4] = [

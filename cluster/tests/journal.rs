@@ -132,6 +132,10 @@ fn purged_segments_go_and_seqs_go_on() {
         20,
         "the seq outlives its records"
     );
+    assert!(
+        read(&journal, 1, 1).iter().all(|record| *record == text),
+        "what is gone is not missed"
+    );
     append(&journal, 1, 1, 21, &["next"]).expect("appended");
 }
 

@@ -5,8 +5,10 @@
 
 pub mod changes;
 pub mod clock;
+pub mod dashboards;
 pub mod decode;
 pub mod filter;
+pub mod history;
 pub mod ingest;
 pub mod keyring;
 pub mod mqtt;
@@ -20,5 +22,6 @@ mod accounts;
 mod gate;
 mod metric_definitions;
 mod plants;
+mod presence;
 mod shard;
 mod store;

@@ -21,7 +21,13 @@ pub(crate) const SNAPSHOT_SECONDS: &str = "shard_snapshot_seconds";
 pub(crate) const SNAPSHOT_FAILED: &str = "shard_snapshot_failed_total";
 pub(crate) const RECOVERY_SECONDS: &str = "shard_recovery_seconds";
 pub(crate) const OUTBOX_WAITING: &str = "shard_outbox_waiting";
+pub(crate) const HISTORY_EVENTS: &str = "history_events_total";
+pub(crate) const HISTORY_ROWS: &str = "history_rows_total";
+pub(crate) const HISTORY_BYTES: &str = "history_written_bytes_total";
+pub(crate) const HISTORY_FAILED: &str = "history_failed_total";
+pub(crate) const HISTORY_LAG_EVENTS: &str = "history_lag_events";
 pub(crate) const REJECTED_DROPPED: &str = "rejected_dropped_total";
+pub(crate) const CONTRACT_VIOLATIONS: &str = "quality_contract_violations_total";
 
 /// Tells the recorder what each metric means.
 pub(crate) fn describe() {
@@ -58,6 +64,25 @@ pub(crate) fn describe() {
     describe_gauge!(
         OUTBOX_WAITING,
         "Messages to other twins that are not confirmed, by shard"
+    );
+    describe_counter!(HISTORY_EVENTS, "Events that stand in the history's files");
+    describe_counter!(HISTORY_ROWS, "Rows written into the history's files, by kind");
+    describe_counter!(
+        HISTORY_BYTES,
+        Unit::Bytes,
+        "Bytes of the history's files, by kind"
+    );
+    describe_counter!(
+        HISTORY_FAILED,
+        "Turns of a shard's history that failed and are tried again"
+    );
+    describe_gauge!(
+        HISTORY_LAG_EVENTS,
+        "Events that are not in the history's files yet, by shard"
+    );
+    describe_counter!(
+        CONTRACT_VIOLATIONS,
+        "Values that broke a data contract and were taken and marked, by tenant"
     );
     describe_counter!(
         REJECTED_DROPPED,

@@ -5,19 +5,26 @@
 
 mod alarms;
 mod command;
+mod commands;
+mod dashboards;
+mod flow;
 mod folder;
+pub mod fork;
+mod health;
+mod history;
 mod read;
+pub mod refold;
 
 use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use gemba_cluster::{Journal, RECORD_MAX};
+use gemba_cluster::Journal;
 use gemba_twins::{
     id::{TenantId, TwinId},
     time::Timestamp,
@@ -32,24 +39,21 @@ use tracing::error;
 
 pub use self::alarms::{AlarmFigures, AlarmQuery, AlarmsPage, PastChange};
 pub use self::command::CommandError;
+pub use self::flow::{Edge, Place, PlantFlow};
 pub use self::folder::{FolderReport, shards_of, verify};
+pub(crate) use self::health::Health;
 pub use self::read::{EventsPage, HistoryPoint, ReadError, RejectedItem, Step};
 use crate::{
     accounts::Accounts,
     changes::Hub,
     clock,
-    decode::Rejection,
     gate::Gate,
     ingest::Ingest,
     metric_definitions,
     notify::Notifier,
-    plant::PlantModel,
     plants::PlantDirectory,
     settings::NodeSettings,
-    shard::{
-        Command, CommandKind, Router, ShardActor, ShardArguments, ShardMsg, Shared, recover,
-        router::control_number,
-    },
+    shard::{Router, ShardActor, ShardArguments, ShardMsg, Shared, recover, router::control_number},
     store::Store,
     table::{Recovery, TwinTable, Twins},
 };
@@ -75,38 +79,6 @@ pub enum StartError {
     #[error("failed to open the state store: {0}")]
     Store(#[from] StoreError),
 }
-
-/// How a node's storage does.
-#[derive(Default)]
-pub(crate) struct Health {
-    failed_at_ms: AtomicI64,
-    pub(crate) broken: AtomicBool,
-}
-
-/// A failed append speaks for the storage this long, unless another append succeeds.
-const FAILURE_SPEAKS_MS: i64 = 5_000;
-
-impl Health {
-    pub(crate) fn append_failed(&self) {
-        self.failed_at_ms.store(clock::now().ms(), Ordering::Release);
-    }
-
-    pub(crate) fn append_succeeded(&self) {
-        if self.failed_at_ms.load(Ordering::Acquire) != 0 {
-            self.failed_at_ms.store(0, Ordering::Release);
-        }
-    }
-
-    pub(crate) fn storage_failed(&self) -> bool {
-        let failed_at = self.failed_at_ms.load(Ordering::Acquire);
-        failed_at != 0 && clock::now().ms() - failed_at < FAILURE_SPEAKS_MS
-    }
-}
-
-/// The longest text of a plant model: with tenant, author and time it has to fit into one record of the journal.
-const PLANT_TEXT_MAX: usize = RECORD_MAX - 4_096;
-/// The longest merge patch of attributes.
-const PATCH_TEXT_MAX: usize = 32_768;
 
 /// A running node. Cheap to clone.
 #[derive(Clone)]
@@ -134,6 +106,7 @@ struct Inner {
     actors: Mutex<Vec<JoinHandle<()>>>,
     started_at: Timestamp,
     stopping: AtomicBool,
+    history: Arc<Mutex<history::HistoryState>>,
 }
 
 impl Node {
@@ -176,10 +149,13 @@ impl Node {
                 actors: Mutex::default(),
                 started_at: clock::now(),
                 stopping: AtomicBool::new(false),
+                history: Arc::default(),
             }),
         };
         node.recover_in_background();
         tokio::spawn(turn(Arc::downgrade(&node.inner)));
+        let state = node.inner.history.clone();
+        tokio::spawn(history::run(Arc::downgrade(&node.inner), state));
         Ok(node)
     }
 
@@ -288,9 +264,14 @@ impl Node {
             // A panic of an actor has been printed.
             let _ = task.await;
         }
-        let journal = self.inner.journal.clone();
-        // The journal's last commit is behind us; closing only ends its thread.
-        let _ = tokio::task::spawn_blocking(move || journal.close()).await;
+        let inner = self.inner.clone();
+        let end = move || {
+            inner.history_turn(&inner.history, true);
+            // The journal's last commit is behind us; closing only ends its thread.
+            inner.journal.close();
+        };
+        // A history that panicked has said so, and goes on at the next start.
+        let _ = tokio::task::spawn_blocking(end).await;
     }
 
     /// The way in.
@@ -378,46 +359,6 @@ impl Node {
         self.inner.health.storage_failed() || self.inner.health.broken.load(Ordering::Acquire)
     }
 
-    /// Sets attributes by a JSON merge patch (RFC 7396) as text; `if_rev` makes it conditional. Answers the twin's
-    /// new revision.
-    pub async fn set_attributes(
-        &self,
-        id: &TwinId,
-        patch: &str,
-        by: &str,
-        if_rev: Option<u64>,
-    ) -> Result<u64, CommandError> {
-        refuse_long("attributes", "attributes.too_large", patch, PATCH_TEXT_MAX)?;
-        let recovered = self.recovered(id).await;
-        recovered.map_err(|error| CommandError::Unavailable(error.to_string()))?;
-        let kind = CommandKind::SetAttributes {
-            twin: id.clone(),
-            patch: patch.into(),
-            by: by.into(),
-            if_rev,
-        };
-        self.command(self.inner.router.shard_of(id), id.tenant(), kind)
-            .await
-    }
-
-    /// Applies a plant model; it is in force, and journaled for its twins, when this returns.
-    pub async fn apply_plant(
-        &self,
-        tenant: &TenantId,
-        model: PlantModel,
-        by: &str,
-    ) -> Result<Arc<AppliedPlant>, CommandError> {
-        let text = model.text();
-        refuse_long("plant model", "plant.too_large", &text, PLANT_TEXT_MAX)?;
-        let kind = CommandKind::ApplyPlant {
-            tenant: tenant.clone(),
-            text: text.into(),
-            by: by.into(),
-        };
-        self.command(control_number(), tenant, kind).await?;
-        self.plant(tenant).ok_or(CommandError::NotFound)
-    }
-
     /// The plant model in force.
     #[must_use]
     pub fn plant(&self, tenant: &TenantId) -> Option<Arc<AppliedPlant>> {
@@ -435,32 +376,6 @@ impl Node {
     pub fn counts(&self, tenant: &TenantId) -> Vec<SourceCounts> {
         self.inner.accounts.counts(tenant)
     }
-
-    async fn command(&self, shard: u16, tenant: &TenantId, kind: CommandKind) -> Result<u64, CommandError> {
-        let _permit = self
-            .inner
-            .gate
-            .try_enter(tenant, 1, 4_096)
-            .ok_or(CommandError::Busy)?;
-        let (reply, answer) = oneshot::channel();
-        self.inner
-            .router
-            .send(shard, ShardMsg::Command(Command { kind, reply }));
-        answer
-            .await
-            .unwrap_or_else(|_| Err(CommandError::Unavailable("the node is stopping".into())))
-    }
-}
-
-fn refuse_long(what: &str, code: &'static str, text: &str, most: usize) -> Result<(), CommandError> {
-    if text.len() <= most {
-        return Ok(());
-    }
-    let detail = format!(
-        "the {what} take up {} bytes, at most {most} are kept (shorten or split)",
-        text.len()
-    );
-    Err(CommandError::Invalid(Rejection::new(code, detail)))
 }
 
 /// Tells the shards each second what time it is.

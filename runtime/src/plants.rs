@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use arc_swap::ArcSwap;
 use gemba_twins::{id::TenantId, time::Timestamp};
 
-use crate::plant::{Bindings, PlantModel};
+use crate::{
+    dashboards::DashboardDirectory,
+    plant::{Bindings, PlantModel},
+};
 
 /// A tenant's plant model as it was applied.
 #[derive(Debug, Clone)]
@@ -24,8 +27,9 @@ pub struct AppliedPlant {
 
 type PlantsByTenant = BTreeMap<TenantId, (Arc<AppliedPlant>, Arc<Bindings>)>;
 
-/// All plant models in force.
+/// All plant models in force, and what else the control shard holds by tenant.
 pub(crate) struct PlantDirectory {
+    pub(crate) dashboards: DashboardDirectory,
     open: Arc<Bindings>,
     plants: ArcSwap<PlantsByTenant>,
 }
@@ -33,6 +37,7 @@ pub(crate) struct PlantDirectory {
 impl PlantDirectory {
     pub(crate) fn new() -> Self {
         Self {
+            dashboards: DashboardDirectory::default(),
             open: Arc::new(Bindings::open()),
             plants: ArcSwap::default(),
         }

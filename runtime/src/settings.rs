@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::{changes::HubSettings, notify::Destination};
+use crate::{changes::HubSettings, history::HistorySettings, notify::Destination};
 
 /// The settings of one node.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub struct NodeSettings {
     pub rejected_kept: usize,
     /// Cache of `state.redb`, in bytes.
     pub state_cache_bytes: usize,
+    /// History as files.
+    pub history: HistorySettings,
     /// Subscriptions' limits.
     pub hub: HubSettings,
     /// Who is told what becomes of alarms.
@@ -63,6 +65,7 @@ impl NodeSettings {
             passivate_after: Duration::from_secs(15 * 60),
             rejected_kept: 10_000,
             state_cache_bytes: 128 << 20,
+            history: HistorySettings::default(),
             hub: HubSettings::default(),
             notify: Vec::new(),
             bench_skip_fold: false,

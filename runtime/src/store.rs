@@ -20,6 +20,7 @@ use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
+    dashboards,
     shard::{RejectedRecord, ShardMeta, record},
     table::{RejectedMessage, RollupKey},
 };
@@ -37,8 +38,9 @@ const SET_ASIDE: Bytes = Bytes::new("set_aside");
 const PLANTS: Bytes = Bytes::new("plants");
 /// How far each destination of notifications was told.
 const TOLD: Bytes = Bytes::new("told");
-const TABLES: [Bytes; 10] = [
-    FOLDER, SHARDS, TWINS, KNOWN, ROLLUPS, DEDUPE, REJECTED, SET_ASIDE, PLANTS, TOLD,
+const DASHBOARDS: Bytes = Bytes::new("dashboards");
+const TABLES: [Bytes; 11] = [
+    FOLDER, SHARDS, TWINS, KNOWN, ROLLUPS, DEDUPE, REJECTED, SET_ASIDE, PLANTS, DASHBOARDS, TOLD,
 ];
 
 /// The layout that FORMAT.md draws.
@@ -101,6 +103,7 @@ pub(crate) struct Snapshot {
     pub(crate) rejected: Vec<((TenantId, u64), RejectedMessage)>,
     pub(crate) set_aside: Vec<(TwinId, String)>,
     pub(crate) plants: Vec<(TenantId, Vec<u8>)>,
+    pub(crate) dashboards: Vec<dashboards::Row>,
 }
 
 /// What a shard starts from.
@@ -111,6 +114,7 @@ pub(crate) struct Restored {
     pub(crate) dedupe: Vec<(u64, Vec<u128>)>,
     pub(crate) set_aside: Vec<TwinId>,
     pub(crate) plants: Vec<(TenantId, Vec<u8>)>,
+    pub(crate) dashboards: Vec<Vec<u8>>,
 }
 
 impl Store {
@@ -242,6 +246,20 @@ impl Store {
         Ok(items)
     }
 
+    /// What a shard keeps beside its twins, as of its last snapshot.
+    pub(crate) fn meta(&self, shard: u16) -> Result<ShardMeta, StoreError> {
+        let key = shard.to_be_bytes();
+        let read = self.database.begin_read()?;
+        let Some(value) = read.open_table(SHARDS)?.get(key.as_slice())? else {
+            return Ok(ShardMeta::default());
+        };
+        let damaged = || StoreError::Damaged {
+            what: format!("shard {shard} (its position)"),
+        };
+        let body = unseal(&key, value.value()).ok_or_else(damaged)?;
+        ShardMeta::decode(body).map_err(|_| damaged())
+    }
+
     /// Writes a shard's snapshot in one durable transaction.
     pub(crate) fn write(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
         let mut write = self.database.begin_write()?;
@@ -307,6 +325,13 @@ impl Store {
                 let key = tenant.as_str().as_bytes();
                 plants.insert(key, seal(key, bytes.clone()).as_slice())?;
             }
+            let mut saved = write.open_table(DASHBOARDS)?;
+            for (key, bytes) in &snapshot.dashboards {
+                match bytes {
+                    Some(bytes) => saved.insert(key.as_slice(), seal(key, bytes.clone()).as_slice())?,
+                    None => saved.remove(key.as_slice())?,
+                };
+            }
             let key = shard.to_be_bytes();
             let meta = seal(&key, snapshot.meta.encode_to_vec());
             write
@@ -324,13 +349,7 @@ impl Store {
             what: format!("shard {shard} ({what})"),
         };
         let key = shard.to_be_bytes();
-        let meta = match read.open_table(SHARDS)?.get(key.as_slice())? {
-            None => ShardMeta::default(),
-            Some(value) => {
-                let body = unseal(&key, value.value()).ok_or_else(|| damaged("its position"))?;
-                ShardMeta::decode(body).map_err(|_| damaged("its position"))?
-            }
-        };
+        let meta = self.meta(shard)?;
         let shard_range = (key.to_vec(), (u32::from(shard) + 1).to_be_bytes()[2..].to_vec());
         // The last shard number has no next one within two bytes.
         let end = if shard == u16::MAX {
@@ -369,12 +388,19 @@ impl Store {
                 .and_then(|text| TenantId::parse(text).ok());
             plants.push((tenant.ok_or_else(|| damaged("its plant models"))?, body.to_vec()));
         }
+        let mut dashboards = Vec::new();
+        for row in read.open_table(DASHBOARDS)?.iter()? {
+            let (key, value) = row?;
+            let body = unseal(key.value(), value.value()).ok_or_else(|| damaged("its dashboards"))?;
+            dashboards.push(body.to_vec());
+        }
         Ok(Restored {
             meta,
             known,
             dedupe,
             set_aside,
             plants,
+            dashboards,
         })
     }
 
@@ -382,7 +408,7 @@ impl Store {
     pub(crate) fn verify(&self, seen: &mut dyn FnMut(u64)) -> Result<Vec<String>, StoreError> {
         let read = self.database.begin_read()?;
         let (mut damaged, mut count) = (Vec::new(), 0);
-        for definition in [SHARDS, TWINS, ROLLUPS, DEDUPE, REJECTED, PLANTS, TOLD] {
+        for definition in [SHARDS, TWINS, ROLLUPS, DEDUPE, REJECTED, PLANTS, DASHBOARDS, TOLD] {
             let name = redb::TableHandle::name(&definition).to_owned();
             for row in read.open_table(definition)?.iter()? {
                 let (key, value) = row?;

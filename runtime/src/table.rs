@@ -305,6 +305,18 @@ impl Twins {
         Ok(hasher.digest())
     }
 
+    /// Ids of a tenant's twins of one shard after `after`, in order, at most `limit`.
+    pub(crate) fn ids_after(
+        &self,
+        shard: usize,
+        tenant: &TenantId,
+        after: Option<&TwinId>,
+        limit: usize,
+    ) -> Vec<TwinId> {
+        let entries = self.tables[shard].after(tenant, None, after, limit);
+        entries.into_iter().map(|(id, _)| id).collect()
+    }
+
     /// Visits a tenant's twins of one shard in id order, up to `limit` of them, without holding the shard. Returns
     /// the id to go on after, `None` at the end.
     pub fn slice(

@@ -37,6 +37,7 @@ fn example(name: &str) -> Option<String> {
         "metric" => "rpm".to_owned(),
         "from" | "after" => "0".to_owned(),
         "step" => "1h".to_owned(),
+        "reader" => "gate-1".to_owned(),
         "mode" => "latest".to_owned(),
         "max_rate_hz" => "5".to_owned(),
         _ => return None,
@@ -52,6 +53,8 @@ pub(crate) fn example_request(node: &Node, path: &str, method: &str, operation: 
         "machine:cnc-01:spinning".to_owned()
     } else if path.starts_with("/v1/alarms") {
         "machine:cnc-01:fast".to_owned()
+    } else if method == "delete" {
+        "to-remove".to_owned()
     } else {
         "cnc-01".to_owned()
     };
@@ -75,9 +78,28 @@ pub(crate) fn example_request(node: &Node, path: &str, method: &str, operation: 
         (Some("#/components/schemas/Reading"), _) => {
             r#"{"sensor_id":"cnc-01","metrics":{"rpm":5}}"#.to_owned()
         }
+        (Some("#/components/schemas/Refold"), _) => r#"{"twins":["machine/cnc-01"],"apply":true}"#.to_owned(),
+        (Some("#/components/schemas/Fork"), _) => {
+            r#"{"events":[{"sensor_id":"cnc-01","metrics":{"rpm":7}}],"model":{"machines":[{"id":"cnc-01","ideal_cycle":"5s"}]}}"#
+                .to_owned()
+        }
+        (Some("#/components/schemas/DashboardContent"), _) => r#"{"title":"Wall"}"#.to_owned(),
         (Some("#/components/schemas/Scan"), _) => r#"{"job_id":"job-1","location":"cell-1"}"#.to_owned(),
         (Some("#/components/schemas/Comment"), _) => r#"{"comment":"seen"}"#.to_owned(),
         (Some("#/components/schemas/Shelve"), _) => r#"{"for":"30m"}"#.to_owned(),
+        (Some("#/components/schemas/Reads"), _) => r#"{"reads":["E2801170200014CD9B5A08EC"]}"#.to_owned(),
+        (Some("#/components/schemas/Epcis"), _) => json!({
+            "type": "ObjectEvent", "action": "OBSERVE", "eventTime": "2026-01-15T10:00:00Z", "eventTimeZoneOffset": "+00:00",
+            "epcList": ["urn:epc:id:sgtin:0614141.812345.6789"], "readPoint": {"id": "cell-1"},
+        })
+        .to_string(),
+        (_, _) if path.starts_with("/v1/rfid/impinj") => {
+            json!({"eventType": "tagInventory", "hostname": "gate-1", "tagInventoryEvent": {"epcHex": "E2801170200014CD9B5A08EC"}})
+                .to_string()
+        }
+        (_, _) if path.starts_with("/v1/rfid/zebra") => {
+            json!({"type": "SIMPLE", "data": {"idHex": "E2801170200014CD9B5A08EC", "antenna": 1}}).to_string()
+        }
         (_, "application/merge-patch+json") => r#"{"note":"seen"}"#.to_owned(),
         (_, "application/yaml") => PLANT.to_owned(),
         (_, "application/json") if path.starts_with("/v1/plant") => json!({"site": {"id": "p"}}).to_string(),

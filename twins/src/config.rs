@@ -3,7 +3,10 @@
 //! Promises: reaches the fold only as a `Configured` event, so that a replay sees the same configuration at the same
 //! position. Knows nothing of YAML or of how a sensor is bound.
 
-use crate::alarm::AlarmRules;
+use std::sync::Arc;
+
+pub use crate::{air::AirProfile, location::LocationConfig};
+use crate::{alarm::AlarmRules, analysis::Analysis};
 
 /// The part of the plant model that one twin folds by. A new one replaces the old one whole.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -24,6 +27,10 @@ pub struct TwinConfig {
     pub removed: bool,
     /// The rules of its alarms.
     pub alarms: AlarmRules,
+    /// What it works out beyond what is measured; `None` where that is nothing.
+    pub analysis: Option<Arc<Analysis>>,
+    /// What only locations have.
+    pub location: Option<Box<LocationConfig>>,
 }
 
 /// What the model says of one metric.

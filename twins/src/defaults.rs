@@ -38,6 +38,7 @@ pub(crate) fn default_unit(name: &str) -> &'static str {
         "mm" => "mm",
         "db" => "dB",
         "dbm" => "dBm",
+        "index" => "index",
         _ => "",
     }
 }

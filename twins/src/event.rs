@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::{alarm::AlarmSaid, config::TwinConfig, id::TwinId, time::Timestamp};
+use crate::{alarm::AlarmSaid, config::TwinConfig, id::TwinId, refolded::Refolded, time::Timestamp};
 
 /// A fact about one twin, in the past tense.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +43,8 @@ pub enum Body {
     Alarm(AlarmSaid),
     /// Another twin told this one something.
     Told(TwinMessage),
+    /// The past was folded again by a newer plant model, and taken over.
+    Refolded(Box<Refolded>),
 }
 
 /// What a sensor measured, bound to a twin and its metric names.
@@ -114,6 +116,8 @@ pub struct Scan {
     pub operator_id: Option<Box<str>>,
     /// The job leaves the plant here (the plant model marks the location as an exit).
     pub completes: bool,
+    /// Takes an earlier scan at this time and place back: it was declared an error.
+    pub retracts: bool,
     /// JSON text of the sender's `metadata`.
     pub metadata: Option<Box<str>>,
 }
@@ -155,6 +159,52 @@ pub enum TwinMessage {
         /// Milliseconds to add to the dwell time told before; negative shortens it.
         by_ms: i64,
     },
+    /// To a location: how a job's path through it changed.
+    JobFlow(JobFlow),
+    /// To a location: a job that was here is done.
+    JobFinished {
+        /// The job's id.
+        job: Box<str>,
+        /// From the beginning of each of its visits here until it was done, together.
+        remaining_ms: i64,
+        /// How many visits that were.
+        visits: u32,
+    },
+    /// To a job, by the location it came to: how long jobs took from here until they were done.
+    Estimated {
+        /// The location's id.
+        location: Box<str>,
+        /// When the job came there.
+        entered_at: Timestamp,
+        /// Mean milliseconds from there until a job is done.
+        remaining_ms: i64,
+        /// Visits that the mean is over.
+        visits: u32,
+    },
+}
+
+/// How a job's path through one location changed by one scan.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct JobFlow {
+    /// The job's id.
+    pub job: Box<str>,
+    /// Visits that are not what they were, and those that stand in their place.
+    pub changes: Vec<VisitChange>,
+    /// A scan was taken back: no other message tells the location of it.
+    pub retraction: bool,
+}
+
+/// A visit that is put into a job's path or taken out of it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct VisitChange {
+    /// The location before; empty where the path began.
+    pub from: Box<str>,
+    /// When the job came.
+    pub entered_at: Timestamp,
+    /// When it left; `None` while it is there.
+    pub left_at: Option<Timestamp>,
+    /// Put in, else taken out.
+    pub added: bool,
 }
 
 /// Where a message between twins came from: the event that caused it, and which of its effects it was.

@@ -45,7 +45,10 @@ impl Twin {
             ["alarms", name] => self.alarm_field(name),
             ["kpis", name] => self.kpi_field(name),
             ["state", "metrics", name, part] => self.metric_field(name, part, now),
-            ["state", "metrics", name] => self.metrics.get(name).map(|_| Field::Composite),
+            ["state", "metrics", name] => {
+                let is_there = self.metrics.get(name).is_some() || self.absent(name).is_some();
+                is_there.then_some(Field::Composite)
+            }
             ["state", name] => self.state_field(name, now),
             // Deeper than what filters commonly ask for.
             ["state" | "kpis" | "links", ..] => Some(Field::Composite),
@@ -96,8 +99,24 @@ impl Twin {
         self.kpi(name).map(|kpi| kpi.map_or(Field::Null, Field::Number))
     }
 
+    /// Why a computed metric has no value.
+    fn absent(&self, name: &str) -> Option<Cow<'static, str>> {
+        self.absent_computed()
+            .find(|(absent, _)| *absent == name)
+            .map(|(_, reason)| reason)
+    }
+
     fn metric_field(&self, name: &str, part: &str, now: Timestamp) -> Option<Field<'_>> {
-        let metric = self.metrics.get(name)?;
+        let Some(metric) = self.metrics.get(name) else {
+            let reason = self.absent(name)?;
+            let unit = declared_unit(self.config.as_deref(), name);
+            return match part {
+                "value" => Some(Field::Null),
+                "reason" => Some(Field::Text(reason)),
+                "unit" => (!unit.is_empty()).then_some(Field::Text(unit.into())),
+                _ => None,
+            };
+        };
         match part {
             "value" => Some(match &metric.value {
                 Value::Number(number) => Field::Number(*number),
@@ -109,7 +128,8 @@ impl Twin {
                 let unit = declared_unit(self.config.as_deref(), &metric.name);
                 (!unit.is_empty()).then_some(Field::Text(unit.into()))
             }
-            "quality" => self.is_old(metric.at, now).then_some(Field::Text("stale".into())),
+            "quality" if self.is_old(metric.at, now) => Some(Field::Text("stale".into())),
+            "quality" => self.is_marked(name).then_some(Field::Text("suspect".into())),
             _ => None,
         }
     }
@@ -122,6 +142,8 @@ impl Twin {
             "values_refused" => {
                 return (self.metrics.refused > 0).then_some(Field::Number(self.metrics.refused as f64));
             }
+            "data_quality" => return self.quality_in_short().map(|_| Field::Composite),
+            "anomalies" => return self.forecasts.as_ref().map(|_| Field::Composite),
             "removed" => return self.is_removed().then_some(Field::Bool(true)),
             _ => {}
         }
@@ -137,9 +159,9 @@ impl Twin {
                 }
             }
             Nature::Location(location) => match name {
-                "air_quality" => self.air(now).map(|air| Field::Text(air.category.into())),
-                "air_quality_reason" => self.air(now).map(|air| Field::Text(air.reason.into())),
-                "jobs" => Some(Field::Composite),
+                "air_quality" => self.air_category(now).map(|air| Field::Text(air.word.into())),
+                "air_quality_reason" => self.air_category(now).map(|air| Field::Text(air.why.into())),
+                "air" | "jobs" => Some(Field::Composite),
                 "jobs_unlisted" => (location.unlisted > 0).then_some(Field::Number(location.unlisted as f64)),
                 "operators" => (!location.operators.is_empty()).then_some(Field::Composite),
                 _ => None,
@@ -154,7 +176,11 @@ impl Twin {
                 "operator_id" => text(&job.operator_id),
                 "started_at" => time(job.started_at),
                 "completed_at" => time(job.completed_at),
-                "flow_path" | "dwell" => Some(Field::Composite),
+                "flow_path" | "dwell" | "path" => Some(Field::Composite),
+                // Made as JSON: they depend on the time it is, or may be null.
+                "bottleneck" | "estimated_completion" | "estimated_completion_reason" | "late_by_s" => {
+                    Some(Field::Composite)
+                }
                 _ => None,
             },
         }

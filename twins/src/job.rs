@@ -5,6 +5,13 @@
 //! visits are kept as sums. Of the scans of one visit only the first and the last are known: a late scan elsewhere
 //! between them splits the visit, which is resumed with its last scan.
 
+mod estimate;
+mod flow;
+mod retract;
+pub(crate) mod view;
+pub(crate) mod wire;
+
+pub(crate) use self::estimate::{Estimate, Remaining};
 use crate::{
     event::{Scan, TwinMessage},
     time::Timestamp,
@@ -43,6 +50,10 @@ pub(crate) struct Job {
     pub(crate) product_id: Option<Box<str>>,
     pub(crate) product_variant: Option<Box<str>>,
     pub(crate) operator_id: Option<Box<str>>,
+    /// What the location where it is told of the way before it.
+    pub(crate) estimate: Option<Box<Estimate>>,
+    /// The newest scan at an exit.
+    pub(crate) exit: Option<(Box<str>, Timestamp)>,
 }
 
 /// Messages to locations, by their ids.
@@ -90,6 +101,7 @@ impl Job {
     /// Takes a scan of the job called `id`; false where it came late.
     pub(crate) fn scan(&mut self, id: &str, at: Timestamp, scan: &Scan, told: &mut Told) -> bool {
         self.scans = self.scans.saturating_add(1);
+        let before = self.path();
         let newest = self.visits.last().is_none_or(|visit| at >= visit.seen_at);
         for (place, value) in [
             (&mut self.product_id, &scan.product_id),
@@ -108,8 +120,12 @@ impl Job {
         }
         self.started_at = Some(self.started_at.map_or(at, |started| started.min(at)));
         if scan.completes {
+            if self.exit.as_ref().is_none_or(|(_, known)| *known <= at) {
+                self.exit = Some((scan.location.clone(), at));
+            }
             self.complete(id, &scan.location, told);
         }
+        self.tell_flow(id, &before, false, told);
         self.forget_oldest();
         newest
     }
@@ -258,8 +274,11 @@ impl Job {
             && self.completed_at.is_none()
             && *last.location == *at_location
         {
-            told.left(id, &last.location, last.entered_at, last.seen_at);
-            self.completed_at = Some(last.seen_at);
+            let completed_at = last.seen_at;
+            told.left(id, &last.location, last.entered_at, completed_at);
+            self.tell_finished(id, completed_at, told);
+            self.completed_at = Some(completed_at);
+            self.estimate = None;
         }
     }
 
@@ -394,170 +413,4 @@ fn add_dwell(dwell: &mut Vec<Dwell>, location: &str, ms: i64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::location::Location;
-
-    fn at(minute: i64) -> Timestamp {
-        Timestamp::from_ms(1_764_115_200_000 + minute * 60_000)
-    }
-
-    /// A job that walks through a plant; what it tells reaches the locations.
-    #[derive(Default)]
-    struct Plant {
-        job: Job,
-        locations: BTreeMap<Box<str>, Location>,
-    }
-
-    impl Plant {
-        /// Scans in the order in which they arrive; `exit` completes the job.
-        fn walk(scans: &[(&str, i64)]) -> Self {
-            let mut plant = Self::default();
-            scans
-                .iter()
-                .for_each(|(location, minute)| plant.scan(location, *minute));
-            plant
-        }
-
-        fn scan(&mut self, location: &str, minute: i64) {
-            let mut told = Told::default();
-            let scan = Scan {
-                location: location.into(),
-                completes: location == "exit",
-                ..Scan::default()
-            };
-            self.job.scan("job-1", at(minute), &scan, &mut told);
-            for (to, message) in &told.0 {
-                self.locations.entry(to.clone()).or_default().hear(message);
-            }
-        }
-
-        fn path(&self) -> Vec<(&str, i64)> {
-            let minutes = |visit: &Visit| visit.entered_at.ms_since(at(0)) / 60_000;
-            self.job
-                .visits
-                .iter()
-                .map(|visit| (&*visit.location, minutes(visit)))
-                .collect()
-        }
-
-        /// What each location knows of finished visits and jobs agrees with the job's own path.
-        fn assert_agrees(&self) {
-            let mut wanted: BTreeMap<&str, (u64, i64, u64)> = BTreeMap::new();
-            for (index, visit) in self.job.visits.iter().enumerate() {
-                let (visits, dwell_ms, wip) = wanted.entry(&visit.location).or_default();
-                if self.job.left_at(index).is_some() {
-                    *visits += 1;
-                    *dwell_ms += self.job.dwell_ms(index);
-                } else {
-                    *wip += 1;
-                }
-            }
-            let told: BTreeMap<&str, (u64, i64, u64)> = self
-                .locations
-                .iter()
-                .map(|(id, location)| (&**id, (location.visits, location.dwell_ms_sum, location.wip())))
-                .collect();
-            assert_eq!(told, wanted, "{:?}", self.path());
-            if let Some(open) = self.job.location().filter(|_| self.job.completed_at.is_none()) {
-                assert_eq!(
-                    self.locations[&open.location].jobs.get("job-1"),
-                    Some(&open.entered_at)
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_late_scan_leads_to_the_same_path_and_dwell() {
-        let in_order = Plant::walk(&[("saw", 0), ("mill", 10), ("wash", 30), ("pack", 35)]);
-        let late = Plant::walk(&[("saw", 0), ("wash", 30), ("pack", 35), ("mill", 10)]);
-        assert_eq!(in_order.job.visits, late.job.visits);
-        let sums = |plant: &Plant| {
-            let known = plant.locations.iter();
-            known
-                .map(|(id, known)| (id.clone(), known.dwell_ms_sum, known.visits, known.wip()))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(sums(&in_order), sums(&late));
-        assert_eq!(late.job.bottleneck(), Some(("mill", 20 * 60_000)));
-        assert_eq!(late.job.elapsed_ms(), Some(35 * 60_000));
-    }
-
-    #[test]
-    fn a_job_is_at_one_place_and_rework_is_a_second_visit() {
-        let plant = Plant::walk(&[("saw", 0), ("saw", 5), ("mill", 10), ("saw", 20)]);
-        assert_eq!(plant.path(), [("saw", 0), ("mill", 10), ("saw", 20)]);
-        assert_eq!(plant.job.rework_visits(), 1);
-        assert_eq!(plant.locations["saw"].wip(), 1);
-        let dwell = plant.job.dwell_by_location();
-        assert_eq!(
-            dwell[0],
-            Dwell {
-                location: "saw".into(),
-                ms: 10 * 60_000,
-                visits: 2
-            }
-        );
-    }
-
-    #[test]
-    fn a_late_scan_within_a_visit_splits_it() {
-        let plant = Plant::walk(&[("saw", 0), ("saw", 20), ("mill", 30), ("wash", 10)]);
-        assert_eq!(
-            plant.path(),
-            [("saw", 0), ("wash", 10), ("saw", 20), ("mill", 30)]
-        );
-        plant.assert_agrees();
-    }
-
-    #[test]
-    fn an_exit_completes_the_job_even_when_scans_before_it_come_later() {
-        let mut plant = Plant::walk(&[("saw", 0), ("exit", 30)]);
-        assert_eq!(plant.job.completed_at, Some(at(30)));
-        plant.scan("mill", 10);
-        assert_eq!(plant.job.completed_at, Some(at(30)));
-        assert_eq!(plant.path(), [("saw", 0), ("mill", 10), ("exit", 30)]);
-        plant.assert_agrees();
-        // A job that is seen again was not done.
-        plant.scan("mill", 40);
-        assert_eq!(plant.job.completed_at, None);
-        plant.assert_agrees();
-    }
-
-    #[test]
-    fn old_visits_are_kept_as_sums() {
-        let scans: Vec<_> = (0..300)
-            .map(|minute| (if minute % 2 == 0 { "saw" } else { "mill" }, minute))
-            .collect();
-        let plant = Plant::walk(&scans);
-        assert_eq!(plant.job.visits.len(), VISITS_MAX);
-        let dwell = plant.job.dwell_by_location();
-        assert_eq!(dwell.iter().map(|dwell| dwell.visits).sum::<u32>(), 300);
-        assert_eq!(dwell.iter().map(|dwell| dwell.ms).sum::<i64>(), 299 * 60_000);
-        assert_eq!(plant.job.rework_visits(), 298);
-        // Its place in the path is not known any more.
-        let mut plant = plant;
-        plant.scan("wash", 5);
-        assert_eq!(plant.job.visits.len(), VISITS_MAX);
-        assert_eq!(plant.job.scans, 301);
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_the_order_of_scans_locations_agree_with_the_job(
-            scans in proptest::collection::vec((0_usize..5, 0_i64..60), 1..40),
-        ) {
-            let mut plant = Plant::default();
-            for (location, minute) in scans {
-                plant.scan(["saw", "mill", "wash", "pack", "exit"][location], minute);
-                plant.assert_agrees();
-                prop_assert!(plant.job.visits.is_sorted_by_key(|visit| visit.entered_at));
-            }
-        }
-    }
-}
+mod tests;

@@ -23,20 +23,25 @@ const MACHINE: [&str; 11] = [
     "energy_kwh_per_good_part",
     "idle_energy_share",
 ];
-const LOCATION: [&str; 6] = [
+const LOCATION: [&str; 9] = [
     "wip",
     "visits",
     "left_today",
     "dwell_s_mean",
     "dwell_s_max",
     "dwell_s_last",
+    "throughput_per_h",
+    "cycle_time_s",
+    "takt_s",
 ];
-const JOB: [&str; 5] = [
+const JOB: [&str; 7] = [
     "elapsed_s",
     "bottleneck_dwell_s",
     "locations",
     "rework_visits",
     "scans",
+    "lead_time_s",
+    "rework_loops",
 ];
 
 /// The numeric KPIs of a kind of twin, in the order in which they are shown.
@@ -77,13 +82,24 @@ impl Twin {
             (Nature::Location(location), "dwell_s_last") => {
                 left(location.visits, seconds(location.dwell_ms_last))
             }
+            (Nature::Location(location), "throughput_per_h") => location.throughput_per_h(),
+            (Nature::Location(location), "cycle_time_s") => location.cycle_time_s(),
+            (Nature::Location(_), "takt_s") => self
+                .config
+                .as_ref()
+                .and_then(|config| config.location.as_ref()?.takt_s)
+                .ok_or("the plant model gives no demand"),
+            (Nature::Job(job), "lead_time_s") => match job.completed_at {
+                Some(_) => job.elapsed_ms().map(seconds).ok_or("not scanned yet"),
+                None => Err("the job is not completed"),
+            },
             (Nature::Job(job), "elapsed_s") => job.elapsed_ms().map(seconds).ok_or("not scanned yet"),
             (Nature::Job(job), "bottleneck_dwell_s") => job
                 .bottleneck()
                 .map(|(_, dwell_ms)| seconds(dwell_ms))
                 .ok_or("no dwell time yet"),
             (Nature::Job(job), "locations") => Ok(job.locations() as f64),
-            (Nature::Job(job), "rework_visits") => Ok(job.rework_visits() as f64),
+            (Nature::Job(job), "rework_visits" | "rework_loops") => Ok(job.rework_visits() as f64),
             (Nature::Job(job), "scans") => Ok(job.scans as f64),
             _ => return None,
         })

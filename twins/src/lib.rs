@@ -4,9 +4,15 @@
 //! order give the same state, bit for bit, on every node and in every later replay.
 
 pub mod alarm;
+pub mod analysis;
+pub mod computed;
 pub mod config;
 pub mod event;
+pub mod expr;
+pub mod forecast;
 pub mod id;
+pub mod quality;
+pub mod refolded;
 pub mod rollup;
 pub mod time;
 pub mod twin;
@@ -27,4 +33,5 @@ mod snapshot;
 mod view;
 
 pub use field::Field;
+pub use location::LocationFlow;
 pub use view::TwinView;

@@ -4,9 +4,23 @@
 //! "Today" is the UTC day in which a job left last. Knows only what jobs tell: the longest and the last stay are as
 //! they were told first, the sum follows corrections.
 
+mod config;
+mod flow;
+
 use std::collections::BTreeMap;
 
-use crate::{event::TwinMessage, time::Timestamp};
+pub use self::{config::LocationConfig, flow::LocationFlow};
+pub(crate) use self::{
+    config::LocationConfigWire,
+    flow::{Flow, FlowWire},
+};
+use crate::{
+    air::Air,
+    event::{JobFlow, TwinMessage},
+    id::{Kind, TwinId},
+    job::Remaining,
+    time::Timestamp,
+};
 
 /// Most jobs listed by name; more are counted.
 const JOBS_MAX: usize = 10_000;
@@ -29,9 +43,39 @@ pub(crate) struct Location {
     /// Visits that ended on the day of `last_left`.
     pub(crate) left_today: u64,
     pub(crate) operators: BTreeMap<Box<str>, Timestamp>,
+    pub(crate) air: Air,
+    pub(crate) flow: Option<Box<Flow>>,
+    /// From here to the end of a job.
+    pub(crate) remaining: Remaining,
 }
 
 impl Location {
+    /// Takes what a job told; what the job is told in turn goes to `answers`.
+    pub(crate) fn listen(
+        &mut self,
+        own: &TwinId,
+        message: &TwinMessage,
+        answers: &mut Vec<(TwinId, TwinMessage)>,
+    ) {
+        self.hear(message);
+        if let TwinMessage::JobFlow(flow) = message
+            && self.remaining.visits > 0
+            && let Some(open) = flow
+                .changes
+                .iter()
+                .find(|change| change.added && change.left_at.is_none())
+            && let Ok(job) = TwinId::new(own.tenant().clone(), Kind::Job, &flow.job)
+        {
+            let estimated = TwinMessage::Estimated {
+                location: own.id().into(),
+                entered_at: open.entered_at,
+                remaining_ms: self.remaining.mean_ms as i64,
+                visits: self.remaining.visits,
+            };
+            answers.push((job, estimated));
+        }
+    }
+
     pub(crate) fn hear(&mut self, message: &TwinMessage) {
         match message {
             TwinMessage::JobEntered {
@@ -60,6 +104,46 @@ impl Location {
             }
             TwinMessage::JobDwellCorrected { by_ms, .. } => {
                 self.dwell_ms_sum = self.dwell_ms_sum.saturating_add(*by_ms);
+            }
+            TwinMessage::JobFlow(flow) => {
+                self.flow.get_or_insert_default().take(flow);
+                if flow.retraction {
+                    self.recount(flow);
+                }
+            }
+            TwinMessage::JobFinished {
+                remaining_ms, visits, ..
+            } => self.remaining.add(*remaining_ms, *visits),
+            TwinMessage::Estimated { .. } => {}
+        }
+    }
+
+    /// Visits changed because a scan was taken back.
+    fn recount(&mut self, flow: &JobFlow) {
+        for change in &flow.changes {
+            match (change.left_at, change.added) {
+                (None, false) => {
+                    if self.jobs.remove(&flow.job).is_none() {
+                        self.unlisted = self.unlisted.saturating_sub(1);
+                    }
+                }
+                (None, true) if self.jobs.len() < JOBS_MAX => {
+                    self.jobs.insert(flow.job.clone(), change.entered_at);
+                }
+                (None, true) => self.unlisted = self.unlisted.saturating_add(1),
+                (Some(left_at), added) => {
+                    let dwell_ms = left_at.ms_since(change.entered_at).max(0);
+                    let today = self.day() == Some(left_at.floor_to(DAY_MS));
+                    if added {
+                        self.visits = self.visits.saturating_add(1);
+                        self.dwell_ms_sum = self.dwell_ms_sum.saturating_add(dwell_ms);
+                        self.left_today = self.left_today.saturating_add(u64::from(today));
+                    } else {
+                        self.visits = self.visits.saturating_sub(1);
+                        self.dwell_ms_sum = self.dwell_ms_sum.saturating_sub(dwell_ms);
+                        self.left_today = self.left_today.saturating_sub(u64::from(today));
+                    }
+                }
             }
         }
     }
@@ -95,6 +179,19 @@ impl Location {
     /// The day that "today" is.
     pub(crate) fn day(&self) -> Option<Timestamp> {
         self.last_left.map(|left| left.floor_to(DAY_MS))
+    }
+
+    pub(crate) fn throughput_per_h(&self) -> Result<f64, &'static str> {
+        let flow = self.flow.as_deref().ok_or("no job has been here yet")?;
+        flow.throughput_per_h()
+    }
+
+    /// Mean seconds between two jobs that leave.
+    pub(crate) fn cycle_time_s(&self) -> Result<f64, &'static str> {
+        match self.throughput_per_h()? {
+            per_h if per_h > 0.0 => Ok(3_600.0 / per_h),
+            _ => Err("no job has left lately"),
+        }
     }
 
     pub(crate) fn wip(&self) -> u64 {

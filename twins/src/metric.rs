@@ -28,6 +28,8 @@ pub(crate) struct Metric {
     pub(crate) value: Value,
     pub(crate) at: Timestamp,
     pub(crate) kind: MetricKind,
+    /// A computed one whose inputs left it without a value at `at`: the value before does not hold.
+    pub(crate) lapsed: bool,
     /// The open minute of a numeric metric.
     pub(crate) open: Bucket,
     /// Its open five minutes and hour, without what is in the narrower ones. Absent until a minute closed.
@@ -63,12 +65,26 @@ impl Rules<'_> {
 }
 
 /// What a number led to.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Taken {
+    /// The number of the metric; the largest there is where the value was not taken.
+    pub(crate) metric: u16,
     /// What a counter grew by.
     pub(crate) grown: f64,
     /// The value before, times the milliseconds for which it was held.
     pub(crate) integral: f64,
+}
+
+impl Taken {
+    /// Of a metric, or of none.
+    fn by(metric: Option<usize>) -> Self {
+        let number = metric.and_then(|index| u16::try_from(index).ok());
+        Self {
+            metric: number.unwrap_or(u16::MAX),
+            grown: 0.0,
+            integral: 0.0,
+        }
+    }
 }
 
 pub(crate) fn number(value: &Value) -> Option<f64> {
@@ -81,7 +97,9 @@ pub(crate) fn number(value: &Value) -> Option<f64> {
 
 impl Metrics {
     pub(crate) fn get(&self, name: &str) -> Option<&Metric> {
-        self.items.iter().find(|metric| *metric.name == *name)
+        self.items
+            .iter()
+            .find(|metric| *metric.name == *name && !metric.lapsed)
     }
 
     fn minute_of(&self, at: Timestamp) -> Timestamp {
@@ -95,6 +113,16 @@ impl Metrics {
             None => self.minute = Some(minute),
             Some(open) if minute > open => self.close(open, minute, rules, rows),
             Some(_) => {}
+        }
+    }
+
+    /// A metric has no value any more from `at` on, which is not before the open minute.
+    pub(crate) fn lapse(&mut self, name: &str, at: Timestamp, rules: &Rules<'_>) {
+        let minute = self.minute_of(at);
+        let known = self.items.iter_mut().find(|metric| *metric.name == *name);
+        if let Some(metric) = known.filter(|metric| !metric.lapsed) {
+            metric.hold_until(at, minute, rules);
+            (metric.at, metric.lapsed) = (at, true);
         }
     }
 
@@ -180,6 +208,9 @@ impl Metric {
     /// The previous value holds until `until`, from the start of the minute on: a gauge's until it is stale itself, a
     /// word as long as the twin sends anything.
     pub(crate) fn hold_until(&mut self, until: Timestamp, minute: Timestamp, rules: &Rules<'_>) {
+        if self.lapsed {
+            return;
+        }
         let from = self.at.max(minute);
         match self.kind {
             MetricKind::Counter => {}

@@ -4,6 +4,7 @@
 //! struct and its blocks; not its id's text, which the map of twins shares.
 
 use crate::{
+    analysis::Analysis,
     attributes::block,
     bucket::{Bucket, StateTime, States, Word},
     config::{MetricConfig, TwinConfig},
@@ -27,6 +28,14 @@ impl Twin {
             + self.config.as_deref().map_or(0, config_bytes)
             + nature_bytes(&self.nature)
             + self.alarms.as_deref().map_or(0, crate::alarm::Alarms::heap_bytes)
+            + self
+                .quality_of_data
+                .as_deref()
+                .map_or(0, |quality| block(quality.heap_bytes()))
+            + self
+                .forecasts
+                .as_deref()
+                .map_or(0, |forecasts| block(forecasts.heap_bytes()))
     }
 }
 
@@ -64,7 +73,12 @@ fn config_bytes(config: &TwinConfig) -> usize {
         .execution_map
         .iter()
         .map(|(word, _)| 24 + block(word.len()));
-    block(size_of::<TwinConfig>()) + metrics.sum::<usize>() + words.sum::<usize>()
+    let analysis = config.analysis.as_deref().map_or(0, Analysis::heap_bytes);
+    let location = config.location.as_deref();
+    let location = location.map_or(0, |location| {
+        block(size_of_val(location)) + block(location.air_profiles.len())
+    });
+    block(size_of::<TwinConfig>()) + location + metrics.sum::<usize>() + words.sum::<usize>() + analysis
 }
 
 fn nature_bytes(nature: &Nature) -> usize {
@@ -74,7 +88,11 @@ fn nature_bytes(nature: &Nature) -> usize {
         Nature::Machine(machine) => block(size_of_val(&**machine)),
         Nature::Location(location) => {
             let names = location.jobs.keys().chain(location.operators.keys());
-            block(size_of_val(&**location)) + names.map(|name| entry(name)).sum::<usize>()
+            let flow = location.flow.as_deref();
+            block(size_of_val(&**location))
+                + names.map(|name| entry(name)).sum::<usize>()
+                + location.air.heap_bytes()
+                + flow.map_or(0, |flow| block(size_of_val(flow)) + flow.heap_bytes())
         }
         Nature::Job(job) => {
             let visits = job.visits.iter().map(|visit| 32 + block(visit.location.len()));
@@ -82,7 +100,12 @@ fn nature_bytes(nature: &Nature) -> usize {
             let texts = [&job.product_id, &job.product_variant, &job.operator_id]
                 .into_iter()
                 .flatten();
+            let estimate = job.estimate.as_deref();
             block(size_of_val(&**job))
+                + estimate.map_or(0, |estimate| {
+                    block(size_of_val(estimate)) + block(estimate.location.len())
+                })
+                + job.exit.as_ref().map_or(0, |(exit, _)| block(exit.len()))
                 + visits.chain(older).sum::<usize>()
                 + texts.map(|text| block(text.len())).sum::<usize>()
         }

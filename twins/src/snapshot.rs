@@ -5,16 +5,22 @@
 use prost::Message;
 
 use crate::{
+    air::{Air, AirWire},
     alarm::AlarmsWire,
     attributes::{Attributes, object, text as attributes_text},
     bucket::{Bucket, BucketWire, StateTime, States, Word},
     config::{Execution, MetricKind},
     event::Position,
+    forecast::ForecastsWire,
     id::TwinId,
-    job::{Dwell, Job, Visit},
-    location::Location,
+    job::{
+        Remaining,
+        wire::{JobWire, RemainingWire},
+    },
+    location::{Flow, FlowWire, Location},
     machine::Machine,
     metric::{Metric, Metrics},
+    quality::QualityWire,
     time::Timestamp,
     twin::{Nature, Twin},
     wire::{
@@ -61,6 +67,10 @@ struct TwinWire {
     values_refused: u64,
     #[prost(message, optional, tag = "120")]
     alarms: Option<AlarmsWire>,
+    #[prost(message, optional, tag = "160")]
+    quality: Option<QualityWire>,
+    #[prost(message, optional, tag = "161")]
+    forecasts: Option<ForecastsWire>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -89,6 +99,8 @@ struct MetricStateWire {
     hour: Option<BucketWire>,
     #[prost(message, repeated, tag = "7")]
     states: Vec<StateTimeWire>,
+    #[prost(bool, tag = "160")]
+    lapsed: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -141,9 +153,6 @@ struct NamedTimeWire {
     name: String,
     #[prost(sint64, tag = "2")]
     at_ms: i64,
-    /// The newest scan of a visit, after its beginning.
-    #[prost(sint64, tag = "3")]
-    seen_after_ms: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -166,36 +175,12 @@ struct LocationWire {
     dwell_ms_last: i64,
     #[prost(uint64, tag = "9")]
     left_today: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct DwellWire {
-    #[prost(string, tag = "1")]
-    location: String,
-    #[prost(sint64, tag = "2")]
-    ms: i64,
-    #[prost(uint32, tag = "3")]
-    visits: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct JobWire {
-    #[prost(message, repeated, tag = "1")]
-    visits: Vec<NamedTimeWire>,
-    #[prost(message, repeated, tag = "2")]
-    older: Vec<DwellWire>,
-    #[prost(sint64, optional, tag = "3")]
-    started_at_ms: Option<i64>,
-    #[prost(sint64, optional, tag = "4")]
-    completed_at_ms: Option<i64>,
-    #[prost(uint64, tag = "5")]
-    scans: u64,
-    #[prost(string, optional, tag = "6")]
-    product_id: Option<String>,
-    #[prost(string, optional, tag = "7")]
-    product_variant: Option<String>,
-    #[prost(string, optional, tag = "8")]
-    operator_id: Option<String>,
+    #[prost(message, optional, tag = "140")]
+    air: Option<AirWire>,
+    #[prost(message, optional, tag = "141")]
+    flow: Option<FlowWire>,
+    #[prost(message, optional, tag = "142")]
+    remaining: Option<RemainingWire>,
 }
 
 fn ms(time: Option<Timestamp>) -> Option<i64> {
@@ -206,11 +191,10 @@ fn time(ms: Option<i64>) -> Option<Timestamp> {
     ms.map(Timestamp::from_ms)
 }
 
-fn named(name: &str, at_ms: i64, seen_after_ms: i64) -> NamedTimeWire {
+fn named(name: &str, at: Timestamp) -> NamedTimeWire {
     NamedTimeWire {
         name: name.to_owned(),
-        at_ms,
-        seen_after_ms,
+        at_ms: at.ms(),
     }
 }
 
@@ -248,13 +232,15 @@ impl Twin {
                 None
             },
             job: if let Nature::Job(job) = &self.nature {
-                Some(job_to_wire(job))
+                Some(JobWire::of(job))
             } else {
                 None
             },
             steady_since_ms: self.steady_since.ms(),
             values_refused: self.metrics.refused,
             alarms: self.alarms.as_deref().map(AlarmsWire::of),
+            quality: self.quality_of_data.as_deref().map(QualityWire::of),
+            forecasts: self.forecasts.as_deref().map(ForecastsWire::of),
         };
         out.push(VERSION);
         out.reserve(wire.encoded_len());
@@ -275,7 +261,7 @@ impl Twin {
             (Nature::Location(_), _, Some(location), _) => {
                 Nature::Location(Box::new(location_from_wire(location)))
             }
-            (Nature::Job(_), _, _, Some(job)) => Nature::Job(Box::new(job_from_wire(job))),
+            (Nature::Job(_), _, _, Some(job)) => Nature::Job(Box::new(job.job())),
             _ => return Err(undecodable("a twin of another kind")),
         };
         twin.rev = wire.rev;
@@ -310,6 +296,12 @@ impl Twin {
             items,
             refused: wire.values_refused,
         };
+        twin.quality_of_data = wire.quality.map(QualityWire::quality).transpose()?.map(Box::new);
+        twin.forecasts = wire
+            .forecasts
+            .map(ForecastsWire::forecasts)
+            .transpose()?
+            .map(Box::new);
         Ok(twin)
     }
 }
@@ -330,6 +322,7 @@ fn metric_to_state(metric: &Metric) -> MetricStateWire {
         five_minutes: wider(0),
         hour: wider(1),
         states: states.map(state_to_wire).collect(),
+        lapsed: metric.lapsed,
     }
 }
 
@@ -349,6 +342,7 @@ fn metric_from_state(wire: MetricStateWire) -> Result<Metric, DecodeError> {
         value,
         at: Timestamp::from_ms(wire.at_ms),
         kind,
+        lapsed: wire.lapsed,
         open: wire.open.map(|bucket| bucket.bucket()).unwrap_or_default(),
         wider: wire
             .five_minutes
@@ -428,7 +422,7 @@ fn machine_from_wire(wire: &MachineWire) -> Result<Machine, DecodeError> {
 
 fn location_to_wire(location: &Location) -> LocationWire {
     let named_times = |times: &std::collections::BTreeMap<Box<str>, Timestamp>| {
-        times.iter().map(|(name, at)| named(name, at.ms(), 0)).collect()
+        times.iter().map(|(name, at)| named(name, *at)).collect()
     };
     LocationWire {
         jobs: named_times(&location.jobs),
@@ -440,6 +434,10 @@ fn location_to_wire(location: &Location) -> LocationWire {
         operators: named_times(&location.operators),
         dwell_ms_last: location.dwell_ms_last,
         left_today: location.left_today,
+        air: location.air.to_wire(),
+        flow: location.flow.as_deref().map(Flow::to_wire),
+        remaining: (location.remaining != Remaining::default())
+            .then(|| RemainingWire::of(&location.remaining)),
     }
 }
 
@@ -460,65 +458,8 @@ fn location_from_wire(wire: LocationWire) -> Location {
         operators: times(wire.operators),
         dwell_ms_last: wire.dwell_ms_last,
         left_today: wire.left_today,
-    }
-}
-
-fn dwell_to_wire(dwell: &Dwell) -> DwellWire {
-    DwellWire {
-        location: dwell.location.to_string(),
-        ms: dwell.ms,
-        visits: dwell.visits,
-    }
-}
-
-fn dwell_from_wire(wire: DwellWire) -> Dwell {
-    Dwell {
-        location: wire.location.into(),
-        ms: wire.ms,
-        visits: wire.visits,
-    }
-}
-
-fn job_to_wire(job: &Job) -> JobWire {
-    let visits = job.visits.iter();
-    JobWire {
-        visits: visits
-            .map(|visit| {
-                named(
-                    &visit.location,
-                    visit.entered_at.ms(),
-                    visit.seen_at.ms_since(visit.entered_at),
-                )
-            })
-            .collect(),
-        older: job.older.iter().map(dwell_to_wire).collect(),
-        started_at_ms: ms(job.started_at),
-        completed_at_ms: ms(job.completed_at),
-        scans: job.scans,
-        product_id: text(&job.product_id),
-        product_variant: text(&job.product_variant),
-        operator_id: text(&job.operator_id),
-    }
-}
-
-fn job_from_wire(wire: JobWire) -> Job {
-    let visit = |entry: NamedTimeWire| {
-        let entered_at = Timestamp::from_ms(entry.at_ms);
-        Visit {
-            location: entry.name.into(),
-            entered_at,
-            seen_at: entered_at.plus_ms(entry.seen_after_ms),
-        }
-    };
-    let boxed = |text: Option<String>| text.map(String::into_boxed_str);
-    Job {
-        visits: wire.visits.into_iter().map(visit).collect(),
-        older: wire.older.into_iter().map(dwell_from_wire).collect(),
-        started_at: time(wire.started_at_ms),
-        completed_at: time(wire.completed_at_ms),
-        scans: wire.scans,
-        product_id: boxed(wire.product_id),
-        product_variant: boxed(wire.product_variant),
-        operator_id: boxed(wire.operator_id),
+        air: Air::from_wire(wire.air),
+        flow: wire.flow.map(|flow| Box::new(Flow::from_wire(flow))),
+        remaining: wire.remaining.map(RemainingWire::remaining).unwrap_or_default(),
     }
 }

@@ -9,11 +9,13 @@ use crate::{
     config::{MetricKind, TwinConfig},
     defaults::{declared_kind, is_needed},
     event::{Body, Event, Position, Reading, Scan, TwinMessage, Value},
+    forecast::Forecasts,
     id::{Kind, TwinId},
     job::{Job, Told},
-    location::Location,
+    location::{Location, LocationFlow},
     machine::Machine,
     metric::{Metrics, Rules, execution, is_execution},
+    quality::Quality,
     rollup::{Level, RollupRow},
     time::Timestamp,
 };
@@ -47,6 +49,8 @@ pub struct Effects {
     pub rollups: Vec<RollupRow>,
     /// What became of its alarms, in order.
     pub alarms: Vec<AlarmChange>,
+    /// How often a data contract was broken.
+    pub violations: u32,
 }
 
 /// What a twin is beside what all twins have.
@@ -78,6 +82,8 @@ pub struct Twin {
     pub(crate) nature: Nature,
     /// Absent where the plant model has no rule for it.
     pub(crate) alarms: Option<Box<Alarms>>,
+    pub(crate) quality_of_data: Option<Box<Quality>>,
+    pub(crate) forecasts: Option<Box<Forecasts>>,
 }
 
 impl Twin {
@@ -103,6 +109,8 @@ impl Twin {
             metrics: Metrics::default(),
             nature,
             alarms: None,
+            quality_of_data: None,
+            forecasts: None,
         }
     }
 
@@ -150,12 +158,20 @@ impl Twin {
             Body::Alarm(said) => {
                 self.with_alarms(|alarms, twin| alarms.act(twin, said, event.at, &mut effects.alarms))
             }
+            Body::Refolded(refolded) => self.take_over(refolded),
             Body::Told(message) => match &mut self.nature {
                 Nature::Location(location) => {
-                    location.hear(message);
+                    location.listen(&self.id, message, &mut effects.messages);
                     Outcome::Applied
                 }
-                _ => Outcome::Ignored,
+                Nature::Job(job) => {
+                    if job.hear(message) {
+                        Outcome::Applied
+                    } else {
+                        Outcome::Ignored
+                    }
+                }
+                Nature::Machine(_) => Outcome::Ignored,
             },
         };
         if outcome != Outcome::Ignored {
@@ -200,6 +216,8 @@ impl Twin {
             steady_since: self.steady_since,
         };
         let is_late = self.metrics.is_late(at);
+        let mut quality = self.quality_of_data.take().unwrap_or_default();
+        let inspection = quality.begin(reading, at, rules.config, &self.metrics);
         let mut machine = if let Nature::Machine(machine) = &mut self.nature {
             Some(machine)
         } else {
@@ -216,8 +234,13 @@ impl Twin {
         }
         let mut corrections = Vec::new();
         let mut said = None;
-        for (name, value) in &reading.metrics {
+        for (place, (name, value)) in reading.metrics.iter().enumerate() {
+            if inspection.refuses(place) || rules.config.is_some_and(|config| config.computes(name)) {
+                self.metrics.refused = self.metrics.refused.saturating_add(1);
+                continue;
+            }
             let taken = self.metrics.take(name, value, at, &rules, &mut corrections);
+            quality.taken(&inspection, place, taken.metric, value, at);
             let Some(machine) = &mut machine else { continue };
             match value {
                 Value::Number(_) if &**name == "power_kw" && self.metrics.get("energy_kwh").is_none() => {
@@ -239,11 +262,21 @@ impl Twin {
         if let (Some(machine), Some(said)) = (machine, said) {
             machine.say(said, at, self.steady_since);
         }
+        if let Nature::Location(location) = &mut self.nature {
+            location.air.take(at, reading);
+        }
         if newest {
             self.data_at = Some(at);
             self.stale = false;
             self.quality_score = reading.quality_score;
             self.sense_location(reading);
+        }
+        quality.end(&inspection, reading.metrics.len(), at);
+        effects.violations += inspection.violations;
+        self.quality_of_data = Some(quality);
+        self.compute(Some(at), &mut corrections);
+        if newest {
+            self.observe(at);
         }
         effects.rollups.append(&mut corrections);
         if is_late { Outcome::Late } else { Outcome::Applied }
@@ -274,7 +307,10 @@ impl Twin {
             return Outcome::Ignored;
         };
         let mut told = Told::default();
-        let newest = job.scan(self.id.id(), at, scan, &mut told);
+        if scan.retracts && !job.retract(self.id.id(), at, &scan.location, &mut told) {
+            return Outcome::Ignored;
+        }
+        let newest = !scan.retracts && job.scan(self.id.id(), at, scan, &mut told);
         for (location, message) in told.0 {
             if let Ok(to) = TwinId::new(self.id.tenant().clone(), Kind::Location, &location) {
                 effects.messages.push((to, message));
@@ -308,6 +344,7 @@ impl Twin {
         let alarms = Alarms::configured(before.map(|alarms| *alarms), rules, at, &mut effects.alarms);
         self.alarms = alarms.map(Box::new);
         self.config = Some(Box::new(kept));
+        self.compute(None, &mut effects.rollups);
         Outcome::Applied
     }
 
@@ -385,6 +422,18 @@ impl Twin {
     #[must_use]
     pub fn open_rollups(&self, level: Level) -> Vec<RollupRow> {
         self.metrics.open_row(level).into_iter().collect()
+    }
+
+    /// Jobs through a location from the hour of `from` up to `to`; `None` for other twins.
+    #[must_use]
+    pub fn flow(&self, from: Timestamp, to: Timestamp) -> Option<LocationFlow> {
+        let Nature::Location(location) = &self.nature else {
+            return None;
+        };
+        let flow = location.flow.as_deref();
+        Some(flow.map_or_else(LocationFlow::default, |flow| {
+            flow.between(from, to, location.wip())
+        }))
     }
 
     /// The attributes as JSON text of an object.

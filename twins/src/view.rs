@@ -9,12 +9,13 @@ use serde::{
 };
 
 use crate::{
-    air,
+    air::AirView,
     attributes::Attributes,
     config::Execution,
     defaults::declared_unit,
     event::Value,
-    job::Dwell,
+    forecast::Anomalies,
+    job::{self, Dwell},
     kpis,
     time::Timestamp,
     twin::{Nature, Twin},
@@ -33,13 +34,14 @@ impl Twin {
         TwinView { twin: self, now }
     }
 
-    /// `good`, `stale`, `bad` (the sender judged it below 0.5) or `unknown` (no data yet).
+    /// `good`, `stale`, `bad` (the sender judged it below 0.5), `suspect` (a value breaks its contract) or `unknown` (no data yet).
     pub(crate) fn quality(&self, now: Timestamp) -> &'static str {
         match (self.data_at, &self.nature) {
             (None, Nature::Job(job)) if job.scans > 0 => "good",
             (None, _) => "unknown",
             _ if self.is_stale(now) => "stale",
             _ if self.quality_score.is_some_and(|score| score < 0.5) => "bad",
+            _ if self.has_marks() => "suspect",
             _ => "good",
         }
     }
@@ -71,18 +73,6 @@ impl Twin {
             }
         })
     }
-
-    pub(crate) fn air(&self, now: Timestamp) -> Option<air::Air> {
-        let fresh = |name| {
-            let metric = self
-                .metrics
-                .get(name)
-                .filter(|metric| !self.is_old(metric.at, now))?;
-            crate::metric::number(&metric.value)
-        };
-        matches!(self.nature, Nature::Location(_))
-            .then(|| air::category(fresh("pm25_ugm3"), fresh("co2_ppm")))
-    }
 }
 
 /// The attributes of a twin as a JSON object.
@@ -104,6 +94,8 @@ enum Part<'a> {
     State,
     Metrics,
     Metric(&'a crate::metric::Metric),
+    /// A metric without a value, and why.
+    Absent(&'a str, &'a str),
     Times(&'a crate::machine::StateTimes),
     Path,
     Visit(usize),
@@ -171,10 +163,12 @@ impl<'a> Of<'a> {
                 }
             }
             Nature::Location(location) => {
-                if let Some(air) = twin.air(view.now) {
-                    map.serialize_entry("air_quality", air.category)?;
-                    map.serialize_entry("air_quality_reason", air.reason)?;
+                if let Some(air) = twin.air_category(view.now) {
+                    map.serialize_entry("air_quality", air.word)?;
+                    map.serialize_entry("air_quality_reason", air.why)?;
                 }
+                let now = view.now;
+                map.serialize_entry("air", &AirView { twin, location, now })?;
                 map.serialize_entry("jobs", &self.of(Part::Jobs))?;
                 if location.unlisted > 0 {
                     map.serialize_entry("jobs_unlisted", &location.unlisted)?;
@@ -209,9 +203,16 @@ impl<'a> Of<'a> {
                 }
                 map.serialize_entry("flow_path", &self.of(Part::Path))?;
                 map.serialize_entry("dwell", &self.of(Part::Dwell(&job.dwell_by_location())))?;
+                job::view::entries(job, view.now, map)?;
             }
         }
         map.serialize_entry("metrics", &self.of(Part::Metrics))?;
+        if let Some(quality) = twin.quality_in_short() {
+            map.serialize_entry("data_quality", &quality)?;
+        }
+        if twin.forecasts.is_some() {
+            map.serialize_entry("anomalies", &Anomalies(twin))?;
+        }
         if twin.metrics.refused > 0 {
             map.serialize_entry("values_refused", &twin.metrics.refused)?;
         }
@@ -235,6 +236,8 @@ impl<'a> Of<'a> {
         }
         if twin.is_old(metric.at, self.0.now) {
             map.serialize_entry("quality", "stale")?;
+        } else if twin.has_marks() && twin.is_marked(&metric.name) {
+            map.serialize_entry("quality", "suspect")?;
         }
         Ok(())
     }
@@ -315,11 +318,22 @@ impl Serialize for Of<'_> {
             }
             Part::State => self.state(&mut map)?,
             Part::Metrics => {
-                for metric in &twin.metrics.items {
+                for metric in twin.metrics.items.iter().filter(|metric| !metric.lapsed) {
                     map.serialize_entry(&*metric.name, &Of(view, Part::Metric(metric)))?;
+                }
+                for (name, reason) in twin.absent_computed() {
+                    map.serialize_entry(name, &Of(view, Part::Absent(name, &reason)))?;
                 }
             }
             Part::Metric(metric) => self.metric(metric, &mut map)?,
+            Part::Absent(name, reason) => {
+                map.serialize_entry("value", &())?;
+                map.serialize_entry("reason", reason)?;
+                let unit = declared_unit(twin.config.as_deref(), name);
+                if !unit.is_empty() {
+                    map.serialize_entry("unit", unit)?;
+                }
+            }
             Part::Times(times) => {
                 for (execution, ms) in Execution::ALL
                     .into_iter()

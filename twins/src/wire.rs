@@ -3,14 +3,20 @@
 //! Promises: numbers of fields are never used again for another; a field that an older release does not know is
 //! skipped. The address stands first, so that a journal can be scanned for one twin without reading the rest.
 
+use std::sync::Arc;
+
 use prost::Message;
 use thiserror::Error;
 
 use crate::{
     alarm::{AlarmRules, AlarmSaidWire},
+    analysis::AnalysisWire,
     config::{Execution, MetricConfig, MetricKind, TwinConfig},
     event::{AttributesSet, Body, Event, Origin, Reading, Scan, SensorType, TwinMessage, Value},
     id::{Kind, TenantId, TwinId},
+    job::wire::{EstimatedWire, FinishedWire, JobFlowWire},
+    location::{LocationConfig, LocationConfigWire},
+    refolded::RefoldedWire,
     time::Timestamp,
 };
 
@@ -42,7 +48,10 @@ struct EventWire {
     message_id: String,
     #[prost(message, optional, tag = "8")]
     origin: Option<OriginWire>,
-    #[prost(oneof = "BodyWire", tags = "10, 11, 12, 13, 14, 15, 16, 17, 120")]
+    #[prost(
+        oneof = "BodyWire",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 120, 140, 141, 142, 160"
+    )]
     body: Option<BodyWire>,
 }
 
@@ -66,6 +75,14 @@ enum BodyWire {
     JobDwellCorrected(CorrectionWire),
     #[prost(message, tag = "120")]
     Alarm(AlarmSaidWire),
+    #[prost(message, tag = "160")]
+    Refolded(RefoldedWire),
+    #[prost(message, tag = "140")]
+    JobFlow(JobFlowWire),
+    #[prost(message, tag = "141")]
+    JobFinished(FinishedWire),
+    #[prost(message, tag = "142")]
+    Estimated(EstimatedWire),
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -130,6 +147,8 @@ struct ScanWire {
     completes: bool,
     #[prost(string, optional, tag = "7")]
     metadata: Option<String>,
+    #[prost(bool, tag = "140")]
+    retracts: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -159,6 +178,10 @@ pub(crate) struct ConfigWire {
     /// Rules of alarms.
     #[prost(bytes = "vec", tag = "120")]
     alarms: Vec<u8>,
+    #[prost(message, optional, tag = "160")]
+    analysis: Option<AnalysisWire>,
+    #[prost(message, optional, tag = "140")]
+    location: Option<LocationConfigWire>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -310,6 +333,7 @@ fn body_to_wire(body: &Body) -> BodyWire {
             operator_id: text(scan.operator_id.as_deref()),
             completes: scan.completes,
             metadata: text(scan.metadata.as_deref()),
+            retracts: scan.retracts,
         }),
         Body::AttributesSet(set) => BodyWire::AttributesSet(AttributesWire {
             patch: set.patch.to_string(),
@@ -318,6 +342,7 @@ fn body_to_wire(body: &Body) -> BodyWire {
         Body::Configured(config) => BodyWire::Configured(config_to_wire(config)),
         Body::Ticked => BodyWire::Ticked(true),
         Body::Alarm(said) => BodyWire::Alarm(AlarmSaidWire::of(said)),
+        Body::Refolded(refolded) => BodyWire::Refolded(RefoldedWire::of(refolded)),
         Body::Told(TwinMessage::JobEntered {
             job,
             entered_at,
@@ -343,6 +368,13 @@ fn body_to_wire(body: &Body) -> BodyWire {
                 job: job.to_string(),
                 by_ms: *by_ms,
             })
+        }
+        Body::Told(TwinMessage::JobFlow(flow)) => BodyWire::JobFlow(JobFlowWire::of(flow)),
+        Body::Told(message @ TwinMessage::JobFinished { .. }) => {
+            BodyWire::JobFinished(FinishedWire::of(message))
+        }
+        Body::Told(message @ TwinMessage::Estimated { .. }) => {
+            BodyWire::Estimated(EstimatedWire::told(message))
         }
     }
 }
@@ -370,6 +402,7 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
             operator_id: boxed(wire.operator_id),
             completes: wire.completes,
             metadata: boxed(wire.metadata),
+            retracts: wire.retracts,
         }),
         BodyWire::AttributesSet(wire) => Body::AttributesSet(AttributesSet {
             patch: wire.patch.into(),
@@ -378,6 +411,7 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
         BodyWire::Configured(wire) => Body::Configured(Box::new(config_from_wire(wire)?)),
         BodyWire::Ticked(_) => Body::Ticked,
         BodyWire::Alarm(wire) => Body::Alarm(wire.said()?),
+        BodyWire::Refolded(wire) => Body::Refolded(Box::new(wire.refolded())),
         BodyWire::JobEntered(wire) => Body::Told(TwinMessage::JobEntered {
             job: wire.job.into(),
             entered_at: Timestamp::from_ms(wire.entered_at_ms),
@@ -392,6 +426,9 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
             job: wire.job.into(),
             by_ms: wire.by_ms,
         }),
+        BodyWire::JobFlow(wire) => Body::Told(TwinMessage::JobFlow(wire.flow())),
+        BodyWire::JobFinished(wire) => Body::Told(wire.message()),
+        BodyWire::Estimated(wire) => Body::Told(wire.message()),
     })
 }
 
@@ -443,6 +480,8 @@ pub(crate) fn config_to_wire(config: &TwinConfig) -> ConfigWire {
             .collect(),
         removed: config.removed,
         alarms: config.alarms.bytes(),
+        analysis: config.analysis.as_deref().map(AnalysisWire::of),
+        location: config.location.as_deref().map(LocationConfig::to_wire),
     }
 }
 
@@ -475,5 +514,13 @@ pub(crate) fn config_from_wire(wire: ConfigWire) -> Result<TwinConfig, DecodeErr
         execution_map: wire.execution_map.into_iter().map(word).collect(),
         removed: wire.removed,
         alarms: AlarmRules::from_bytes(wire.alarms)?,
+        analysis: wire
+            .analysis
+            .map(AnalysisWire::analysis)
+            .transpose()?
+            .map(Arc::new),
+        location: wire
+            .location
+            .map(|location| Box::new(LocationConfig::from_wire(&location))),
     })
 }

@@ -111,6 +111,7 @@ fn events() -> Vec<(&'static str, Event)> {
         operator_id: Some("op-4".into()),
         completes: true,
         metadata: Some("{}".into()),
+        retracts: false,
     };
     let least_reading = Event {
         at: at(0),

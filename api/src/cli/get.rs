@@ -202,15 +202,79 @@ fn show_one(twin: &Json) {
             shown(&metric["at"])
         );
     }
-    if let Some(path) = twin["state"]["flow_path"]
-        .as_array()
-        .filter(|path| !path.is_empty())
-    {
-        let steps: Vec<String> = path
-            .iter()
-            .map(|visit| format!("{} ({} s)", shown(&visit["location"]), shown(&visit["dwell_s"])))
-            .collect();
-        println!("  flow path: {}", steps.join(" → "));
+    show_job(&twin["state"]);
+    show_air(&twin["state"]["air"]);
+}
+
+/// Where a job was and is, what holds it up, when it will be done.
+fn show_job(state: &Json) {
+    let Some(path) = state["path"].as_array().filter(|path| !path.is_empty()) else {
+        return;
+    };
+    let step = |visit: &Json| {
+        let open = if visit["open"] == true {
+            ", still there"
+        } else {
+            ""
+        };
+        format!(
+            "{} ({} s{open})",
+            shown(&visit["location"]),
+            shown(&visit["dwell_s"])
+        )
+    };
+    let steps: Vec<String> = path.iter().map(step).collect();
+    println!("  flow path: {}", steps.join(" → "));
+    let bottleneck = &state["bottleneck"];
+    if bottleneck.is_object() {
+        println!(
+            "  bottleneck: {} with {} s",
+            shown(&bottleneck["location"]),
+            shown(&bottleneck["dwell_s"])
+        );
+    }
+    match (&state["estimated_completion"], &state["late_by_s"]) {
+        (Json::String(at), Json::Null) => println!("  estimated completion: {at}"),
+        (Json::String(at), late) => println!("  estimated completion: {at} (late by {} s)", shown(late)),
+        _ => println!(
+            "  estimated completion: unknown ({})",
+            shown(&state["estimated_completion_reason"])
+        ),
+    }
+}
+
+/// How good the air is, by which rule.
+fn show_air(air: &Json) {
+    if !air.is_object() {
+        return;
+    }
+    println!("  air: {} ({})", shown(&air["category"]), shown(&air["why"]));
+    match &air["aqi"] {
+        Json::Null => {
+            for (pollutant, why) in air["nowcast_why"].as_object().into_iter().flatten() {
+                println!("  AQI by {pollutant}: unknown ({})", shown(why));
+            }
+        }
+        aqi => println!(
+            "  AQI: {} {} by {} ({})",
+            shown(aqi),
+            shown(&air["aqi_category"]),
+            shown(&air["aqi_pollutant"]),
+            shown(&air["aqi_basis"])
+        ),
+    }
+    for level in air["profiles"].as_array().into_iter().flatten() {
+        let value = match &level["value"] {
+            Json::Null => shown(&level["why"]),
+            value => shown(value),
+        };
+        println!(
+            "  {}: {} {} ({value}) after {}",
+            shown(&level["profile"]),
+            shown(&level["metric"]),
+            shown(&level["level"]),
+            shown(&level["source"])
+        );
     }
 }
 

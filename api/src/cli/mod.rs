@@ -6,11 +6,14 @@
 mod alarms;
 mod client;
 mod demo;
+mod export;
 mod get;
 mod keys;
 mod plant;
+mod refold;
 mod serve;
 mod simulate;
+mod snowflake;
 mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -51,11 +54,23 @@ enum Command {
     /// Shows what a plant model would change
     #[command(after_help = "Example: gemba plan -f plant.yaml")]
     Plan(plant::PlantArgs),
+    /// Folds twins again with today's plant model: shows what would differ, and takes it over
+    #[command(
+        after_help = "Examples:\n  gemba refold --twin machine/cnc-07\n  gemba refold --kind machine --from 2026-11-01T00:00:00Z --apply"
+    )]
+    Refold(refold::RefoldArgs),
     /// The plant simulator alone, against any broker
     #[command(
         after_help = "Example: gemba simulate --mqtt mqtt://127.0.0.1:1883 --machines 10 --seed 7 --duration 60"
     )]
     Simulate(simulate::SimulateArgs),
+    /// A range of the history as CSV or NDJSON
+    #[command(
+        after_help = "Example: gemba export --kind readings --twin machine/cnc-07 --from 2026-11-23T06:00:00Z --out cnc-07.csv"
+    )]
+    Export(export::ExportArgs),
+    /// The warehouse's side of the history
+    Snowflake(snowflake::SnowflakeArgs),
     /// Checks every record of a data folder that no node uses
     #[command(after_help = "Example: gemba verify --data-dir gemba-data")]
     Verify(verify::VerifyArgs),
@@ -133,7 +148,10 @@ pub fn run() -> ExitCode {
         Command::Alarms(args) => alarms::run(&args),
         Command::Apply(args) => plant::apply(&args),
         Command::Plan(args) => plant::plan(&args),
+        Command::Refold(args) => refold::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Snowflake(args) => snowflake::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Config(args) => show_config(&args),
         Command::Bench(args) => crate::bench::run(&args),

@@ -10,6 +10,7 @@ mod written;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use gemba_runtime::{
+    decode::RfidFormat,
     keyring::{KeyEntry, Keyring, Role},
     mqtt::{BrokerDecoder, BrokerSettings, BrokerSubscription, ListenerSettings, TlsFiles},
     node::shards_of,
@@ -100,6 +101,15 @@ impl Config {
         node.snapshot_every = Duration::from_secs(written.snapshot.every_s.max(1));
         node.segment_bytes = written.journal.segment_bytes.max(1 << 20);
         node.notify = notify::destinations(&written.notify)?;
+        let unless_zero = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
+        node.journal_retention = unless_zero(written.journal.retention_s);
+        // A data folder that is absolute stays so; a folder that is absolute leaves it.
+        node.history.folder =
+            (written.history.folder != "off").then(|| node.data_dir.join(&written.history.folder));
+        node.history.events = written.history.events.max(1);
+        node.history.every = Duration::from_secs(written.history.every_s.max(1));
+        node.history.states_every = Duration::from_secs(written.history.states_every_s.max(1));
+        node.history.keep_days = (written.history.keep_days > 0).then_some(written.history.keep_days);
         let (keyring, tenant) = keyring(&written)?;
         let mut http = ServerSettings::new(address("http.address", &written.http.address)?);
         http.tls = tls(
@@ -215,8 +225,14 @@ fn brokers(written: &Written, default: &TenantId) -> Result<Vec<BrokerSettings>,
                 "native" => BrokerDecoder::Native,
                 "chirpstack" => BrokerDecoder::ChirpStack,
                 "things_stack" => BrokerDecoder::TheThingsStack,
+                "impinj" => BrokerDecoder::Rfid(RfidFormat::Impinj),
+                "zebra" => BrokerDecoder::Rfid(RfidFormat::Zebra),
+                "rfid" => BrokerDecoder::Rfid(RfidFormat::Generic),
+                "epcis" => BrokerDecoder::Epcis,
                 other => {
-                    let detail = format!("{other:?} is none of native, chirpstack, things_stack");
+                    let detail = format!(
+                        "{other:?} is none of native, chirpstack, things_stack, impinj, zebra, rfid, epcis"
+                    );
                     return Err(value_error("broker.subscriptions.decoder", detail));
                 }
             };

@@ -16,6 +16,7 @@ pub(super) struct Written {
     pub(super) limits: Limits,
     pub(super) snapshot: Snapshot,
     pub(super) journal: Journal,
+    pub(super) history: History,
     pub(super) log: Log,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) key: Vec<Key>,
@@ -79,6 +80,20 @@ pub(super) struct Snapshot {
 #[serde(deny_unknown_fields)]
 pub(super) struct Journal {
     pub(super) segment_bytes: u64,
+    /// 0 keeps all.
+    pub(super) retention_s: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct History {
+    /// `off` keeps no files; a relative folder stands in the data folder.
+    pub(super) folder: String,
+    pub(super) events: u64,
+    pub(super) every_s: u64,
+    pub(super) states_every_s: u64,
+    /// 0 keeps all.
+    pub(super) keep_days: u32,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -150,6 +165,14 @@ every_s = 60
 
 [journal]
 segment_bytes = 469762048
+retention_s = 0
+
+[history]
+folder = "history"
+events = 100000
+every_s = 600
+states_every_s = 3600
+keep_days = 0
 
 [log]
 level = "info"

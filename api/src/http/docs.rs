@@ -5,11 +5,10 @@ use warp::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use super::{
     alarms::What,
+    page,
     problem::Reply,
     routes::{self, App, Operation, all_routes},
 };
-
-const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// Answers what everybody may see; `None` for everything else.
 pub(super) fn open(app: &App, method: &Method, path: &str, headers: &HeaderMap) -> Option<Reply> {
@@ -21,21 +20,16 @@ pub(super) fn open(app: &App, method: &Method, path: &str, headers: &HeaderMap) 
         "/readyz" => ready(app),
         "/metrics" => text("text/plain; version=0.0.4", metrics(app, headers)),
         "/openapi.json" => routes::json(StatusCode::OK, document().to_string().into_bytes()),
-        "/" => page(include_str!("../page/index.html")),
-        "/docs" => page(include_str!("../page/docs.html")),
+        "/docs" => page::plain(include_str!("../page/docs.html")),
         "/docs.js" => text(
             "text/javascript; charset=utf-8",
             include_str!("../page/docs.js").to_owned(),
-        ),
-        "/live.js" => text(
-            "text/javascript; charset=utf-8",
-            include_str!("../page/live.js").to_owned(),
         ),
         "/page.css" => text(
             "text/css; charset=utf-8",
             include_str!("../page/page.css").to_owned(),
         ),
-        _ => return None,
+        _ => return page::file(path, headers),
     })
 }
 
@@ -61,14 +55,6 @@ fn text(kind: &'static str, body: String) -> Reply {
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
-}
-
-fn page(body: &str) -> Reply {
-    let mut response = text("text/html; charset=utf-8", body.to_owned());
-    response
-        .headers_mut()
-        .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     response
 }
 
@@ -128,8 +114,18 @@ pub(super) fn document() -> Json {
         "info": {"title": "gemba", "version": env!("CARGO_PKG_VERSION"), "description": "Digital twins of factories: machines, locations and jobs.", "license": {"name": "Apache-2.0"}},
         "security": [{"bearer": []}],
         "paths": paths,
-        "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}, "schemas": schemas()},
+        "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}, "schemas": shaped(schemas())},
     })
+}
+
+/// The schemas with the shapes of what is read beside them; `shapes.json` has one a line.
+fn shaped(mut schemas: Json) -> Json {
+    // A test reads every one of them.
+    let shapes: Map<String, Json> = serde_json::from_str(include_str!("shapes.json")).unwrap_or_default();
+    for (name, shape) in shapes {
+        schemas[name] = shape;
+    }
+    schemas
 }
 
 fn query(name: &str, description: &str) -> Json {
@@ -184,6 +180,28 @@ fn parameters_of(operation: Operation) -> Vec<Json> {
             ),
             query("limit", "Most items, 1 to 1000; 100 if absent"),
         ],
+        Operation::Quality => list(vec![
+            query("twin", "Only the sensors of this twin, e.g. machine/cnc-07"),
+            query("sensor", "Only this sensor"),
+        ]),
+        Operation::Forecast => vec![
+            query("metric", "One that the plant model forecasts"),
+            query("horizon", "How far ahead, up to 1d; 4h if absent"),
+            query("at", "As it would have been answered at this time (RFC 3339)"),
+        ],
+        Operation::RfidImpinj | Operation::RfidZebra | Operation::RfidGeneric => {
+            vec![query("reader", "The reader, where its messages do not name it")]
+        }
+        Operation::Flow => vec![
+            query(
+                "from",
+                "RFC 3339 or milliseconds since 1970, down to its hour; a day before `to` if absent",
+            ),
+            query(
+                "to",
+                "RFC 3339 or milliseconds since 1970, up to the end of its hour; now if absent",
+            ),
+        ],
         _ => Vec::new(),
     }
 }
@@ -193,6 +211,14 @@ fn body_of(operation: Operation) -> Option<Json> {
     match operation {
         Operation::Readings => Some(json_of("Reading")),
         Operation::Scans => Some(json_of("Scan")),
+        Operation::Fork => Some(json_of("Fork")),
+        Operation::Refold => Some(json_of("Refold")),
+        Operation::RfidImpinj | Operation::RfidZebra => Some(json_of("Object")),
+        Operation::RfidGeneric => Some(json_of("Reads")),
+        Operation::EpcisCapture => Some(
+            json!({"required": true, "content": {"application/ld+json": {"schema": {"$ref": "#/components/schemas/Epcis"}}, "application/json": {"schema": {"$ref": "#/components/schemas/Epcis"}}}}),
+        ),
+        Operation::PutDashboard => Some(json_of("DashboardContent")),
         Operation::SetAttributes => Some(
             json!({"required": true, "content": {"application/merge-patch+json": {"schema": {"type": "object"}}}}),
         ),
@@ -211,13 +237,32 @@ fn body_of(operation: Operation) -> Option<Json> {
 fn answer_of(operation: Operation) -> &'static str {
     match operation {
         Operation::GetTwin | Operation::SetAttributes => "Twin",
-        Operation::Readings | Operation::Scans => "BatchAnswer",
+        Operation::Readings
+        | Operation::Scans
+        | Operation::RfidImpinj
+        | Operation::RfidZebra
+        | Operation::RfidGeneric
+        | Operation::EpcisCapture => "BatchAnswer",
         Operation::History => "History",
-        Operation::ListTwins | Operation::Events | Operation::Ingest | Operation::ListRejected => "List",
         Operation::Alarms(What::ListAlarms | What::AlarmHistory) => "List",
         Operation::Alarms(What::AlarmFigures) => "AlarmFigures",
         Operation::Alarms(_) => "Alarm",
-        _ => "Object",
+        Operation::Fork => "Forked",
+        Operation::Refold => "List",
+        Operation::Forecast => "Forecast",
+        Operation::Quality => "SensorList",
+        Operation::ListTwins => "TwinList",
+        Operation::Events => "TwinEventList",
+        Operation::Ingest => "SourceCountsList",
+        Operation::ListRejected => "RejectedList",
+        Operation::RetryRejected => "Retried",
+        Operation::GetPlant => "AppliedPlant",
+        Operation::PlanPlant => "Plan",
+        Operation::PutPlant => "PlantChange",
+        Operation::ListDashboards => "DashboardList",
+        Operation::GetDashboard | Operation::PutDashboard => "Dashboard",
+        Operation::RemoveDashboard => "DashboardRemoved",
+        Operation::WriteHistory | Operation::Flow => "Object",
     }
 }
 
@@ -225,7 +270,7 @@ fn stream() -> Json {
     json!({"get": {
         "operationId": "Stream",
         "summary": "Follow twins: a WebSocket (subprotocol gemba.v1), or Server-Sent Events for Accept: text/event-stream",
-        "description": "A browser passes its token as the subprotocol bearer.<token>. Frames: subscribe, unsubscribe, auth, ping; subscribed, snapshot, live, change, enter, leave, lost, error, pong.",
+        "description": "A browser passes its token as the subprotocol bearer.<token>. Frames: StreamRequest from the client, StreamFrame from the node.",
         "parameters": [query("filter", "Server-Sent Events: CEL over the twin's JSON"), query("fields", "Server-Sent Events: only these paths"), query("mode", "latest or every"), query("max_rate_hz", "Most flushes a second"), query("resume", "The token of a live frame")],
         "responses": {"101": {"description": "Switching to WebSocket"}, "200": {"description": "Server-Sent Events", "content": {"text/event-stream": {}}}},
     }})
@@ -238,7 +283,6 @@ fn schemas() -> Json {
     json!({
         "Object": {"type": "object"},
         "List": {"type": "object", "required": ["items", "cursor"], "properties": {"items": {"type": "array"}, "cursor": {"type": ["string", "null"]}}},
-        "History": {"type": "array", "items": {"type": "object", "required": ["time", "metric"]}},
         "BatchAnswer": {"type": "object", "required": ["accepted", "duplicates", "rejected"], "properties": {
             "accepted": {"type": "integer"}, "duplicates": {"type": "integer"},
             "rejected": {"type": "array", "items": {"type": "object", "properties": {"index": {"type": "integer"}, "code": text, "detail": text}}}}},
@@ -253,6 +297,9 @@ fn schemas() -> Json {
         "AlarmFigures": {"type": "object", "required": ["active", "unacknowledged", "per_10_min", "flood", "chattering", "stale"], "properties": {
             "active": {"type": "integer"}, "unacknowledged": {"type": "integer"}, "shelved": {"type": "integer"}, "per_10_min": {"type": "integer"},
             "flood": {"type": "boolean"}, "chattering": {"type": "array", "items": text}, "stale": {"type": "array", "items": text}}},
+        "AlarmSummary": {"type": "object", "required": ["active", "unacknowledged", "highest_severity", "shelved"], "properties": {
+            "active": {"type": "integer"}, "unacknowledged": {"type": "integer"}, "shelved": {"type": "integer"},
+            "highest_severity": {"type": ["string", "null"]}}},
         "Comment": {"type": "object", "properties": {"comment": text}},
         "Shelve": {"type": "object", "required": ["for"], "properties": {"for": text, "comment": text}},
         "Problem": {"type": "object", "required": ["type", "title", "status", "code", "detail"], "properties": {
@@ -264,10 +311,28 @@ fn schemas() -> Json {
         "Scan": {"type": "object", "required": ["job_id", "location"], "properties": {
             "job_id": text, "location": text, "product_id": text, "product_variant": text,
             "scan_timestamp": {"type": "string", "format": "date-time"}, "operator_id": text, "metadata": {"type": "object"}, "message_id": text}},
-        "Twin": {"type": "object", "required": ["twin", "rev", "seq", "attributes", "state", "kpis", "links"], "properties": {
-            "twin": text, "kind": text, "id": text, "rev": {"type": "integer"},
-            "seq": {"type": "object", "properties": {"shard": {"type": "integer"}, "seq": {"type": "integer"}}},
-            "updated_at": {"type": "string", "format": "date-time"}, "attributes": {"type": "object"},
-            "state": {"type": "object"}, "kpis": {"type": "object"}, "alarms": {"type": "object"}, "links": {"type": "object"}}},
+        "Fork": {"type": "object", "properties": {
+            "at": {"type": "string", "format": "date-time", "description": "From the twin as it was then; as it is now if absent"},
+            "events": {"type": "array", "maxItems": 10_000, "items": {"type": "object"}, "description": "Readings and scans, in the order in which they come"},
+            "model": {"type": ["object", "string"], "description": "What changes in the plant model, things by their id; or a whole model as text"}}},
+        "Refold": {"type": "object", "properties": {
+            "twins": {"type": "array", "items": text, "maxItems": 200, "description": "Only these, e.g. machine/cnc-07"},
+            "kind": {"enum": ["machine", "location", "job"]}, "from": {"type": "string", "format": "date-time", "description": "Today's model from this time on only"},
+            "apply": {"type": "boolean", "description": "Takes the new state over; without it nothing is changed"},
+            "limit": {"type": "integer", "minimum": 1, "maximum": 200}, "cursor": text}},
+        "Forked": {"type": "object", "required": ["twin", "before", "after", "difference", "events"], "properties": {
+            "twin": text, "before_at": text, "after_at": text, "before": {"type": "object"}, "after": {"type": "object"},
+            "difference": {"type": "array", "items": {"type": "object", "required": ["path", "before", "after"]}},
+            "events": {"type": "object", "properties": {"applied": {"type": "integer"}, "late": {"type": "integer"}, "rejected": {"type": "array"}}}}},
+        "Forecast": {"type": "object", "required": ["metric", "method", "step_s", "points", "reason"], "properties": {
+            "metric": text, "method": {"type": ["string", "null"], "description": "seasonal_naive or holt_winters"}, "step_s": {"type": "integer"},
+            "points": {"type": "array", "items": {"type": "object", "required": ["time", "value", "low", "high"]}}, "reason": {"type": ["string", "null"]}}},
+        "SensorList": {"type": "object", "required": ["items", "cursor"], "properties": {
+            "items": {"type": "array", "items": {"type": "object", "required": ["sensor", "twin", "score", "completeness", "freshness_s", "schema", "violations"]}},
+            "cursor": {"type": ["string", "null"]}}},
+        "Reads": {"type": "object", "properties": {"reader_id": text, "reads": {"type": "array", "items": {"type": ["object", "string"], "properties": {
+            "epc": text, "reader_id": text, "antenna": {"type": ["integer", "string"]}, "rssi": {"type": "number"},
+            "timestamp": {"type": "string", "format": "date-time"}}}}}},
+        "Epcis": {"type": "object", "required": ["type"], "properties": {"type": text, "epcisBody": {"type": "object"}, "eventTime": text}},
     })
 }

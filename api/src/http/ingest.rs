@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use gemba_runtime::{
-    decode::{Content, split_batch},
+    decode::{Content, RfidFormat, split_batch, split_epcis},
     ingest::{Message, Outcome},
     node::RejectedItem,
 };
@@ -23,6 +23,8 @@ use super::{
 pub(super) enum What {
     Readings,
     Scans,
+    Rfid(RfidFormat),
+    Epcis,
 }
 
 pub(super) async fn take(call: &Call, what: What) -> Result<Reply, Problem> {
@@ -35,6 +37,7 @@ pub(super) async fn take(call: &Call, what: What) -> Result<Reply, Problem> {
         None
         | Some(
             "application/json"
+            | "application/ld+json"
             | "application/octet-stream"
             | "text/plain"
             | "application/x-www-form-urlencoded",
@@ -50,8 +53,11 @@ pub(super) async fn take(call: &Call, what: What) -> Result<Reply, Problem> {
             ));
         }
     };
-    let items = split_batch(&body, content)
-        .map_err(|rejection| Problem::invalid(rejection.code, rejection.detail))?;
+    let items = match what {
+        What::Epcis => split_epcis(&body),
+        _ => split_batch(&body, content),
+    };
+    let items = items.map_err(|rejection| Problem::invalid(rejection.code, rejection.detail))?;
     if items.is_empty() {
         return Err(Problem::invalid(
             "batch.empty",
@@ -76,6 +82,12 @@ pub(super) async fn take(call: &Call, what: What) -> Result<Reply, Problem> {
                 reader: None,
                 json: item,
             },
+            What::Rfid(format) => Message::Rfid {
+                format,
+                reader: call.query("reader"),
+                payload: item,
+            },
+            What::Epcis => Message::Epcis { payload: item },
         });
     }
     let outcomes = batch.submit(permit).await;

@@ -4,10 +4,16 @@
 //! Knows nothing of storage or folds beyond what the node offers.
 
 mod alarms;
+mod dashboards;
 mod docs;
+mod flow;
+mod fork;
 mod ingest;
+mod page;
 mod plant;
 mod problem;
+mod quality;
+mod refold;
 mod routes;
 mod server;
 mod stream;

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt;
 use gemba_runtime::{
+    decode::RfidFormat,
     keyring::{Keyring, Principal, Role},
     node::Node,
 };
@@ -19,9 +20,9 @@ use warp::{
 };
 
 use super::{
-    alarms, docs, ingest, plant,
+    alarms, dashboards, docs, flow, fork, ingest, plant,
     problem::{Problem, Reply},
-    stream, twins,
+    quality, refold, stream, twins,
 };
 
 /// Longest time in which nothing of a body comes.
@@ -89,6 +90,10 @@ pub(super) enum Operation {
     SetAttributes,
     History,
     Events,
+    Fork,
+    Forecast,
+    Quality,
+    Refold,
     GetPlant,
     PutPlant,
     PlanPlant,
@@ -98,6 +103,16 @@ pub(super) enum Operation {
     ListRejected,
     RetryRejected,
     Alarms(alarms::What),
+    WriteHistory,
+    Flow,
+    RfidImpinj,
+    RfidZebra,
+    RfidGeneric,
+    EpcisCapture,
+    ListDashboards,
+    GetDashboard,
+    PutDashboard,
+    RemoveDashboard,
 }
 
 /// A row of the table: method, path (`{}` stands for a part), who may, what it does, in a sentence.
@@ -126,7 +141,7 @@ pub(super) const fn route(
 }
 
 /// All calls that need a credential, but the stream.
-pub(super) static ROUTES: [Route; 13] = [
+pub(super) static ROUTES: &[Route] = &[
     route(
         Method::GET,
         &["v1", "twins", "{kind}", "{id}"],
@@ -177,6 +192,34 @@ pub(super) static ROUTES: [Route; 13] = [
         "A twin's journaled events",
     ),
     route(
+        Method::POST,
+        &["v1", "twins", "{kind}", "{id}", "fork"],
+        Role::Engineer,
+        Operation::Fork,
+        "What if: a twin after events or a plant model that never happened",
+    ),
+    route(
+        Method::GET,
+        &["v1", "twins", "{kind}", "{id}", "forecast"],
+        Role::Viewer,
+        Operation::Forecast,
+        "What a metric will be within the next hours",
+    ),
+    route(
+        Method::GET,
+        &["v1", "quality"],
+        Role::Viewer,
+        Operation::Quality,
+        "What sensors send, and how it keeps to its contracts",
+    ),
+    route(
+        Method::POST,
+        &["v1", "refold"],
+        Role::Engineer,
+        Operation::Refold,
+        "Fold twins again from the journal with today's plant model: what would differ, and taking it over",
+    ),
+    route(
         Method::GET,
         &["v1", "plant"],
         Role::Viewer,
@@ -217,6 +260,76 @@ pub(super) static ROUTES: [Route; 13] = [
         Role::Operator,
         Operation::RetryRejected,
         "Read a rejected message again",
+    ),
+    route(
+        Method::POST,
+        &["v1", "history", "write"],
+        Role::Engineer,
+        Operation::WriteHistory,
+        "Write what is waiting into the history's files now",
+    ),
+    route(
+        Method::GET,
+        &["v1", "flow"],
+        Role::Viewer,
+        Operation::Flow,
+        "How jobs flow through the plant: locations, ways between them, the bottleneck",
+    ),
+    route(
+        Method::POST,
+        &["v1", "rfid", "impinj"],
+        Role::Device,
+        Operation::RfidImpinj,
+        "Send events of an Impinj reader: one, an array, or NDJSON",
+    ),
+    route(
+        Method::POST,
+        &["v1", "rfid", "zebra"],
+        Role::Device,
+        Operation::RfidZebra,
+        "Send messages of Zebra's IoT Connector: one, an array, or NDJSON",
+    ),
+    route(
+        Method::POST,
+        &["v1", "rfid", "generic"],
+        Role::Device,
+        Operation::RfidGeneric,
+        "Send reads of tags or barcodes: {\"reads\":[…]}, one, an array, or codes alone",
+    ),
+    route(
+        Method::POST,
+        &["v1", "epcis", "capture"],
+        Role::Device,
+        Operation::EpcisCapture,
+        "Capture GS1 EPCIS 2.0 events: a document, one event, or an array",
+    ),
+    route(
+        Method::GET,
+        &["v1", "dashboards"],
+        Role::Viewer,
+        Operation::ListDashboards,
+        "The dashboards that people of the tenant saved",
+    ),
+    route(
+        Method::GET,
+        &["v1", "dashboards", "{id}"],
+        Role::Viewer,
+        Operation::GetDashboard,
+        "A saved dashboard",
+    ),
+    route(
+        Method::PUT,
+        &["v1", "dashboards", "{id}"],
+        Role::Viewer,
+        Operation::PutDashboard,
+        "Save a dashboard of one's own",
+    ),
+    route(
+        Method::DELETE,
+        &["v1", "dashboards", "{id}"],
+        Role::Viewer,
+        Operation::RemoveDashboard,
+        "Remove a dashboard of one's own",
     ),
 ];
 
@@ -326,6 +439,10 @@ where
         Operation::SetAttributes => twins::set_attributes(&call).await,
         Operation::History => twins::history(&call).await,
         Operation::Events => twins::events(&call).await,
+        Operation::Fork => fork::fork(&call).await,
+        Operation::Forecast => quality::forecast(&call).await,
+        Operation::Quality => quality::list(&call).await,
+        Operation::Refold => refold::refold(&call).await,
         Operation::GetPlant => plant::get(&call),
         Operation::PutPlant => plant::put(&call).await,
         Operation::PlanPlant => plant::plan(&call),
@@ -335,6 +452,19 @@ where
         Operation::ListRejected => ingest::list_rejected(&call).await,
         Operation::RetryRejected => ingest::retry(&call).await,
         Operation::Alarms(what) => alarms::call(&call, what).await,
+        Operation::WriteHistory => {
+            call.app.node.write_history().await;
+            Ok(json(StatusCode::OK, br#"{"written":true}"#.to_vec()))
+        }
+        Operation::Flow => flow::get(&call).await,
+        Operation::RfidImpinj => ingest::take(&call, ingest::What::Rfid(RfidFormat::Impinj)).await,
+        Operation::RfidZebra => ingest::take(&call, ingest::What::Rfid(RfidFormat::Zebra)).await,
+        Operation::RfidGeneric => ingest::take(&call, ingest::What::Rfid(RfidFormat::Generic)).await,
+        Operation::EpcisCapture => ingest::take(&call, ingest::What::Epcis).await,
+        Operation::ListDashboards => dashboards::list(&call),
+        Operation::GetDashboard => dashboards::get(&call),
+        Operation::PutDashboard => dashboards::put(&call).await,
+        Operation::RemoveDashboard => dashboards::remove(&call).await,
     }
 }
 

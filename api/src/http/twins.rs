@@ -23,7 +23,7 @@ use super::{
 /// Longest span of raw readings or buckets in one answer.
 const POINTS_MAX: usize = 200_000;
 
-fn twin_id(call: &Call) -> Result<TwinId, Problem> {
+pub(super) fn twin_id(call: &Call) -> Result<TwinId, Problem> {
     let (kind, id) = (&call.path[2], &call.path[3]);
     let parsed = Kind::parse(kind).and_then(|kind| TwinId::new(call.principal.tenant.clone(), kind, id));
     parsed.map_err(|error| match error {
@@ -304,7 +304,7 @@ fn event_json(seq: u64, event: &Event) -> Json {
         }
         Body::Scan(scan) => (
             "scan",
-            json!({"location": scan.location, "reader_id": scan.reader_id, "product_id": scan.product_id, "operator_id": scan.operator_id, "completes": scan.completes}),
+            json!({"location": scan.location, "reader_id": scan.reader_id, "product_id": scan.product_id, "operator_id": scan.operator_id, "completes": scan.completes, "retracts": scan.retracts}),
         ),
         Body::AttributesSet(set) => {
             let patch: Json = serde_json::from_str(&set.patch).unwrap_or_default();
@@ -319,6 +319,10 @@ fn event_json(seq: u64, event: &Event) -> Json {
             "alarm",
             json!({"rule": said.rule, "action": said.action.as_str(), "by": said.by, "comment": said.comment}),
         ),
+        Body::Refolded(refolded) => (
+            "refolded",
+            json!({"model_version": refolded.model_version, "from": refolded.from, "by": refolded.by}),
+        ),
         Body::Told(TwinMessage::JobEntered { job, entered_at, .. }) => {
             ("job_entered", json!({"job": job, "entered_at": entered_at}))
         }
@@ -329,6 +333,36 @@ fn event_json(seq: u64, event: &Event) -> Json {
         }) => (
             "job_left",
             json!({"job": job, "entered_at": entered_at, "left_at": left_at}),
+        ),
+        Body::Told(TwinMessage::JobFlow(flow)) => {
+            let changes: Vec<Json> = flow
+                .changes
+                .iter()
+                .map(|change| {
+                    json!({"from": change.from, "entered_at": change.entered_at, "left_at": change.left_at, "added": change.added})
+                })
+                .collect();
+            (
+                "job_flow",
+                json!({"job": flow.job, "changes": changes, "retraction": flow.retraction}),
+            )
+        }
+        Body::Told(TwinMessage::JobFinished {
+            job,
+            remaining_ms,
+            visits,
+        }) => (
+            "job_finished",
+            json!({"job": job, "remaining_s": *remaining_ms as f64 / 1_000.0, "visits": visits}),
+        ),
+        Body::Told(TwinMessage::Estimated {
+            location,
+            entered_at,
+            remaining_ms,
+            visits,
+        }) => (
+            "estimated",
+            json!({"location": location, "entered_at": entered_at, "remaining_s": *remaining_ms as f64 / 1_000.0, "visits": visits}),
         ),
         Body::Told(TwinMessage::JobDwellCorrected { job, by_ms }) => (
             "job_dwell_corrected",

@@ -128,10 +128,10 @@ impl Plant {
         let mut text = String::from(
             "version: 1\nsite: {id: demo-plant, name: Demo plant, timezone: Europe/Helsinki}\nlocations:\n",
         );
-        text.push_str("  - {id: goods-in, name: Goods in, type: cell}\n  - {id: shipping, name: Shipping, type: cell, exit: true}\n");
+        text.push_str("  - {id: goods-in, name: Goods in, type: cell}\n  - {id: shipping, name: Shipping, type: cell, exit: true, demand: 40/h}\n");
         for cell in 1..=self.cells {
             text.push_str(&format!(
-                "  - {{id: cell-{cell}, name: Cell {cell}, type: cell}}\n"
+                "  - {{id: cell-{cell}, name: Cell {cell}, type: cell, air_profiles: [uba_co2, reset_air_ci, who_2021]}}\n"
             ));
         }
         text.push_str("machines:\n");
@@ -254,9 +254,11 @@ impl Plant {
                     .clamp(1.0, 300.0);
             let (co2, pm25, cell) = (air.co2, air.pm25, air.cell);
             let metrics = json!({
-                "co2_ppm": co2.round(), "pm25_ugm3": round(pm25, 1), "pm10_ugm3": round(1.6 * pm25, 1),
+                "co2_ppm": co2.round(), "pm1_ugm3": round(0.7 * pm25, 1), "pm25_ugm3": round(pm25, 1),
+                "pm4_ugm3": round(1.3 * pm25, 1), "pm10_ugm3": round(1.6 * pm25, 1),
                 "voc_ppb": (60.0 + 0.2 * (co2 - 400.0)).round(),
                 "temperature_c": round(21.0 + 0.4 * busy, 1), "humidity_pct": round(41.0 - busy, 1),
+                "pressure_hpa": 1_013.2,
             });
             let sensor = format!("air-{}", cell + 1);
             out.push(self.reading(&sensor, &sensor, "AIR_QUALITY", Some(cell), now, metrics));

@@ -89,7 +89,7 @@ impl Truth {
         }
         let mut locations: BTreeMap<&str, LocationTruth> = BTreeMap::new();
         for (id, scans) in &self.jobs {
-            twins.insert(format!("job/{id}"), job_kpis(scans));
+            twins.insert(format!("job/{id}"), job_kpis(scans, exit));
             let leaving = scans.iter().skip(1).map(|(at, _)| Some(*at));
             for ((entered_at, location), left_at) in scans.iter().zip(leaving.chain([None])) {
                 let left_at = left_at.or((location == exit).then_some(*entered_at));
@@ -142,10 +142,16 @@ struct LocationTruth {
     dwell_ms: Vec<i64>,
     /// When the last one left, and how long it had stayed.
     last: Option<(Timestamp, i64)>,
+    /// When jobs came and left, and when they left.
+    moments: Vec<Timestamp>,
+    left_at: Vec<Timestamp>,
 }
 
 impl LocationTruth {
     fn visit(&mut self, entered_at: Timestamp, left_at: Option<Timestamp>) {
+        self.moments.push(entered_at);
+        self.moments.extend(left_at);
+        self.left_at.extend(left_at);
         let Some(left_at) = left_at else {
             self.here += 1;
             return;
@@ -153,6 +159,16 @@ impl LocationTruth {
         let dwell_ms = left_at.ms_since(entered_at);
         self.dwell_ms.push(dwell_ms);
         self.last = self.last.max(Some((left_at, dwell_ms)));
+    }
+
+    /// Jobs that left in an hour, over the clock hour of the newest scan and the one before.
+    fn throughput_per_h(&self) -> Option<f64> {
+        let (first, newest) = (self.moments.iter().min()?, self.moments.iter().max()?);
+        let hour_ms = MS_PER_HOUR as i64;
+        let hour_before = newest.floor_to(hour_ms).plus_ms(-hour_ms);
+        let span_ms = newest.ms_since(hour_before.max(*first));
+        let counted = self.left_at.iter().filter(|left_at| **left_at >= hour_before);
+        (span_ms >= 600_000).then(|| counted.count() as f64 / (span_ms as f64 / MS_PER_HOUR))
     }
 
     fn kpis(&self) -> Json {
@@ -164,12 +180,13 @@ impl LocationTruth {
             "wip": self.here as f64,
             "visits": visits,
             "dwell_s_mean": (visits > 0.0).then(|| sum_ms / 1_000.0 / visits),
+            "throughput_per_h": self.throughput_per_h(),
             "dwell_s_max": self.dwell_ms.iter().max().map(|ms| *ms as f64 / 1_000.0),
         })
     }
 }
 
-fn job_kpis(scans: &[(Timestamp, String)]) -> Json {
+fn job_kpis(scans: &[(Timestamp, String)], exit: &str) -> Json {
     let mut dwell: BTreeMap<&str, i64> = BTreeMap::new();
     for pair in scans.windows(2) {
         *dwell.entry(&pair[0].1).or_default() += pair[1].0.ms_since(pair[0].0);
@@ -179,12 +196,15 @@ fn job_kpis(scans: &[(Timestamp, String)]) -> Json {
         [first, .., last] => last.0.ms_since(first.0),
         _ => 0,
     };
+    let is_done = scans.last().is_some_and(|(_, location)| location == exit);
     let longest = dwell.values().max().filter(|ms| **ms > 0);
     json!({
         "elapsed_s": elapsed_ms as f64 / 1_000.0,
         "bottleneck_dwell_s": longest.map(|ms| *ms as f64 / 1_000.0),
         "locations": places.len() as f64,
         "rework_visits": (scans.len() - places.len()) as f64,
+        "rework_loops": (scans.len() - places.len()) as f64,
+        "lead_time_s": is_done.then(|| elapsed_ms as f64 / 1_000.0),
         "scans": scans.len() as f64,
     })
 }

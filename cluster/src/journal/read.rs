@@ -67,7 +67,13 @@ pub struct FrameIter {
 impl FrameIter {
     pub(super) fn new(shared: Arc<Shared>, shard: ShardId, from: Seq) -> Self {
         let extent = shared.extent(shard);
-        let next = Seq::new(from.get().max(extent.first).max(1));
+        // A shard whose last segment was deleted has an end and no beginning: nothing is left to read.
+        let first = if extent.first == 0 {
+            extent.last + 1
+        } else {
+            extent.first
+        };
+        let next = Seq::new(from.get().max(first));
         Self {
             shared,
             shard,

@@ -8,12 +8,16 @@
 //! without a time keeps none.
 //!
 //! Codes of rejections begin with what is wrong: `json.…` (not JSON at all), `reading.…` and `scan.…` (the content),
-//! `chirpstack.…` and `the_things_stack.…` (what those servers wrap around it), `batch.…` (a body of many).
+//! `chirpstack.…` and `the_things_stack.…` (what those servers wrap around it), `rfid.…` (reads of tags), `epcis.…`
+//! (EPCIS events), `batch.…` (a body of many).
 
 mod chirpstack;
+mod epc;
+mod epcis;
 mod json;
 mod metrics;
 mod reading;
+mod rfid;
 mod scan;
 mod split;
 mod the_things_stack;
@@ -24,9 +28,13 @@ use gemba_twins::{
 };
 
 pub use chirpstack::chirpstack;
+pub use epc::{Epc, EpcParts};
+pub(crate) use epcis::as_id;
+pub use epcis::{EpcisEvent, EpcisScan, epcis_event, split_epcis};
 pub(crate) use metrics::first_duplicate;
 pub use metrics::{METRIC_NAME_MAX, METRIC_TEXT_MAX, METRICS_MAX};
 pub use reading::native_reading;
+pub use rfid::{DecodedRead, RfidFormat, rfid_format, rfid_reads};
 pub use scan::native_scan;
 pub use split::{BATCH_ITEMS_MAX, Content, split_batch};
 pub use the_things_stack::the_things_stack;

@@ -3,6 +3,8 @@
 //! Promises: all work that needs no order is done here, in the connector's own task, so that the shard actors only
 //! put things in order. A message that cannot be read or bound becomes a record of its rejection.
 
+mod several;
+
 use std::sync::Arc;
 
 use gemba_twins::{
@@ -14,7 +16,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::{Ingest, Message, Permit, Ticket, TicketState};
 use crate::{
-    accounts::Account,
+    accounts::{Account, End},
     clock,
     decode::{self, Rejection},
     plant::Bindings,
@@ -66,6 +68,10 @@ pub struct Batch {
     parts: Vec<(u16, Vec<Item>, Vec<u8>)>,
     rejections: Vec<(u32, Rejection)>,
     messages: u32,
+    /// Messages that lead to no event.
+    quiet: Vec<u32>,
+    /// Scans of tags that are on their way, by job.
+    presences: Vec<(Box<str>, u64)>,
 }
 
 impl Batch {
@@ -82,6 +88,8 @@ impl Batch {
             parts: Vec::new(),
             rejections: Vec::new(),
             messages: 0,
+            quiet: Vec::new(),
+            presences: Vec::new(),
         }
     }
 
@@ -128,6 +136,9 @@ impl Batch {
         let index = self.messages;
         self.messages += 1;
         self.account.received(1);
+        if let Message::Rfid { .. } | Message::Epcis { .. } = message {
+            return self.take_several(index, message, received_at, fallback_id.is_some());
+        }
         let event = self.event(message, received_at, fallback_id)?;
         self.push_event(index, event)
     }
@@ -161,6 +172,10 @@ impl Batch {
                     given_id.as_deref().or(fallback_id),
                     Body::Scan(scan),
                 )
+            }
+            // Taken by `take_several`.
+            Message::Rfid { .. } | Message::Epcis { .. } => {
+                Err(Rejection::new("message.unreadable", "many in one"))
             }
             Message::Refused { code, detail, .. } => Err(Rejection {
                 code,
@@ -251,6 +266,12 @@ impl Batch {
             Message::Scan { reader, json } => (Way::Scan, reader.unwrap_or_default(), json),
             Message::ChirpStack { topic, payload } => (Way::ChirpStack, topic, payload),
             Message::TheThingsStack { topic, payload } => (Way::TheThingsStack, topic, payload),
+            Message::Rfid {
+                format,
+                reader,
+                payload,
+            } => (Way::of(*format), reader.unwrap_or_default(), payload),
+            Message::Epcis { payload } => (Way::Epcis, "", payload),
             Message::Refused { topic, payload, .. } => (Way::None, topic, payload),
         };
         let kept = &payload[..payload.len().min(REJECTED_PAYLOAD_MAX)];
@@ -281,8 +302,21 @@ impl Batch {
     pub fn submit(mut self, permit: Permit) -> Ticket {
         let rejections = std::mem::take(&mut self.rejections);
         let messages = std::mem::take(&mut self.messages) as usize;
-        let ticket = TicketState::new(messages, rejections, Some(permit), self.account.clone());
-        for (shard, items, arena) in std::mem::take(&mut self.parts) {
+        let parts = std::mem::take(&mut self.parts);
+        let events = parts.iter().map(|(_, items, _)| items.len()).sum::<usize>();
+        let quiet = std::mem::take(&mut self.quiet);
+        let ticket = TicketState::new(
+            messages,
+            events + quiet.len(),
+            rejections,
+            Some(permit),
+            self.account.clone(),
+            self.settle_later(),
+        );
+        quiet
+            .into_iter()
+            .for_each(|index| ticket.end(index, End::Applied));
+        for (shard, items, arena) in parts {
             if !items.is_empty() {
                 self.ingest.inner.router.submit(
                     shard,
@@ -354,5 +388,9 @@ impl Drop for Batch {
     fn drop(&mut self) {
         // `submit` takes the count; what was pushed and never submitted was never received.
         self.account.taken_back(u64::from(self.messages));
+        if !self.presences.is_empty() {
+            let presences = &self.ingest.inner.presences;
+            presences.settle(&self.tenant, &self.presences, false);
+        }
     }
 }

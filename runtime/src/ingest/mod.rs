@@ -17,7 +17,12 @@ pub(crate) use ticket::TicketState;
 pub use ticket::{SubmitError, Ticket};
 
 use crate::{
-    accounts::Accounts, decode::Rejection, gate::Gate, metric_definitions as names, plants::PlantDirectory,
+    accounts::Accounts,
+    decode::{Rejection, RfidFormat},
+    gate::Gate,
+    metric_definitions as names,
+    plants::PlantDirectory,
+    presence::Presences,
     shard::Router,
 };
 
@@ -51,6 +56,20 @@ pub enum Message<'a> {
     TheThingsStack {
         /// The topic it came on.
         topic: &'a str,
+        /// JSON.
+        payload: &'a [u8],
+    },
+    /// Reads of RFID tags or barcodes, one or many.
+    Rfid {
+        /// Who wrote them.
+        format: RfidFormat,
+        /// The reader that the topic or the call names.
+        reader: Option<&'a str>,
+        /// JSON.
+        payload: &'a [u8],
+    },
+    /// A GS1 EPCIS 2.0 event or document.
+    Epcis {
         /// JSON.
         payload: &'a [u8],
     },
@@ -91,6 +110,7 @@ struct Inner {
     accounts: Arc<Accounts>,
     plants: Arc<PlantDirectory>,
     router: Arc<Router>,
+    presences: Presences,
 }
 
 impl Ingest {
@@ -106,6 +126,7 @@ impl Ingest {
                 accounts,
                 plants,
                 router,
+                presences: Presences::default(),
             }),
         }
     }

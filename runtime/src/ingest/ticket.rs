@@ -36,6 +36,9 @@ pub enum SubmitError {
 
 const PENDING: u8 = u8::MAX;
 
+/// Told at the end whether all became durable.
+pub(crate) type Settle = Box<dyn FnOnce(bool) + Send>;
+
 /// Shared by the waiting connector and the shards that its messages went to.
 pub(crate) struct TicketState {
     ends: Box<[AtomicU8]>,
@@ -44,31 +47,40 @@ pub(crate) struct TicketState {
     failure: Mutex<Option<SubmitError>>,
     permit: Mutex<Option<Permit>>,
     account: Arc<Account>,
+    settle: Mutex<Option<Settle>>,
     waker: AtomicWaker,
 }
 
 impl TicketState {
+    /// `parts` are what the messages are made of: most are one, some several.
     pub(crate) fn new(
         messages: usize,
+        parts: usize,
         rejections: Vec<(u32, Rejection)>,
         permit: Option<Permit>,
         account: Arc<Account>,
+        settle: Option<Settle>,
     ) -> Arc<Self> {
         let ends = (0..messages).map(|_| AtomicU8::new(PENDING)).collect();
         Arc::new(Self {
             ends,
             rejections,
-            remaining: AtomicUsize::new(messages),
+            remaining: AtomicUsize::new(parts),
             failure: Mutex::new(None),
             permit: Mutex::new(permit),
             account,
+            settle: Mutex::new(settle),
             waker: AtomicWaker::new(),
         })
     }
 
-    /// The message at `index` came to its end. Each index is ended once.
+    /// A part of the message at `index` came to its end. The gravest end of its parts is the message's.
     pub(crate) fn end(&self, index: u32, end: End) {
-        self.ends[index as usize].store(end as u8, Ordering::Release);
+        let place = &self.ends[index as usize];
+        // An error means that a graver one is there already.
+        let _ = place.fetch_update(Ordering::AcqRel, Ordering::Acquire, |known| {
+            (known == PENDING || gravity(end as u8) > gravity(known)).then_some(end as u8)
+        });
         self.one_less();
     }
 
@@ -98,6 +110,15 @@ impl TicketState {
         }
         self.account.ended(ends);
         self.account.taken_back(unpromised);
+        let settle = self.settle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(settle) = settle {
+            settle(
+                self.failure
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .is_none(),
+            );
+        }
         drop(self.permit.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.waker.wake();
     }
@@ -122,6 +143,16 @@ impl TicketState {
             _ => Outcome::Applied,
         };
         Ok(self.ends.iter().map(outcome).collect())
+    }
+}
+
+/// A message of which one part was late and another was known before is late.
+fn gravity(end: u8) -> u8 {
+    match end {
+        end if end == End::Rejected as u8 => 3,
+        end if end == End::Late as u8 => 2,
+        end if end == End::Applied as u8 => 1,
+        _ => 0,
     }
 }
 

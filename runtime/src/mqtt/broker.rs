@@ -32,6 +32,7 @@ use self::{
 use super::{metric_names as names, topic::Topic};
 use crate::{
     clock,
+    decode::RfidFormat,
     ingest::{Ingest, Message},
 };
 
@@ -52,6 +53,10 @@ pub enum BrokerDecoder {
     ChirpStack,
     /// The Things Stack v3 messages.
     TheThingsStack,
+    /// Reads of RFID tags or barcodes; the topic's last level names the reader.
+    Rfid(RfidFormat),
+    /// GS1 EPCIS 2.0 events.
+    Epcis,
 }
 
 /// A subscription at a broker.
@@ -221,6 +226,12 @@ impl Connector {
         {
             Some(BrokerDecoder::ChirpStack) => Message::ChirpStack { topic, payload },
             Some(BrokerDecoder::TheThingsStack) => Message::TheThingsStack { topic, payload },
+            Some(BrokerDecoder::Rfid(format)) => Message::Rfid {
+                format,
+                reader: topic.rsplit('/').next(),
+                payload,
+            },
+            Some(BrokerDecoder::Epcis) => Message::Epcis { payload },
             // A session may still hold subscriptions that are not configured any more.
             Some(BrokerDecoder::Native) | None => {
                 Topic::parse(topic, &self.settings.tenant).message(topic, payload)

@@ -1,14 +1,18 @@
-//! The native topics: `gemba/v1/{tenant}/readings/{sensor}` and `gemba/v1/{tenant}/scans/{reader}`.
+//! The native topics below `gemba/v1/{tenant}/`: `readings/{sensor}`, `scans/{reader}`, `rfid/{reader}` and
+//! `epcis/{source}`.
 
 use gemba_twins::id::TenantId;
 
-use crate::ingest::Message;
+use crate::{decode::rfid_format, ingest::Message};
 
 /// What a topic says of its message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Topic<'a> {
     Reading(&'a str),
     Scan(&'a str),
+    /// Reads of a reader, in whichever format.
+    Rfid(&'a str),
+    Epcis,
     /// It names another tenant.
     Foreign,
     Unknown,
@@ -25,6 +29,8 @@ impl<'a> Topic<'a> {
             (Some(owner), ..) if owner != tenant.as_str() => Self::Foreign,
             (_, Some("readings"), Some(sensor), None) => Self::Reading(sensor),
             (_, Some("scans"), Some(reader), None) => Self::Scan(reader),
+            (_, Some("rfid"), Some(reader), None) => Self::Rfid(reader),
+            (_, Some("epcis"), Some(_), None) => Self::Epcis,
             _ => Self::Unknown,
         }
     }
@@ -46,6 +52,12 @@ impl<'a> Topic<'a> {
                 reader: Some(reader),
                 json: payload,
             },
+            Self::Rfid(reader) => Message::Rfid {
+                format: rfid_format(payload),
+                reader: Some(reader),
+                payload,
+            },
+            Self::Epcis => Message::Epcis { payload },
             Self::Foreign => refused(
                 "mqtt.tenant_mismatch",
                 "the topic names another tenant (use the tenant of the credential)",
@@ -68,6 +80,8 @@ mod tests {
         for (topic, wanted) in [
             ("gemba/v1/acme/readings/cnc-07", Topic::Reading("cnc-07")),
             ("gemba/v1/acme/scans/gate-1", Topic::Scan("gate-1")),
+            ("gemba/v1/acme/rfid/gate-1", Topic::Rfid("gate-1")),
+            ("gemba/v1/acme/epcis/wms", Topic::Epcis),
             ("gemba/v1/globex/readings/cnc-07", Topic::Foreign),
             ("gemba/v1/acme/readings", Topic::Unknown),
             ("gemba/v1/acme/readings/a/b", Topic::Unknown),

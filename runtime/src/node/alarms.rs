@@ -209,7 +209,7 @@ impl Node {
         let (inner, twin, rule) = (self.inner.clone(), twin.clone(), Box::<str>::from(rule));
         blocking(move || {
             let mut past = std::collections::VecDeque::new();
-            inner.refold(&twin, |effects| {
+            inner.fold_again(&twin, Timestamp::from_ms(i64::MAX), None, |effects| {
                 let changes = effects.alarms.drain(..);
                 for change in changes.filter(|change: &AlarmChange| change.rule == rule && change.at >= from)
                 {

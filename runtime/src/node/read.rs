@@ -3,7 +3,10 @@
 //! Promises: a twin at a time is folded again from the journal, so it is exactly what a caller saw then; work that
 //! reads disks runs where blocking is allowed. Where the journal was trimmed, that is said instead of a guess.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
 
 use gemba_cluster::{Seq, ShardId};
 use gemba_twins::{
@@ -17,9 +20,14 @@ use thiserror::Error;
 
 use super::{CommandError, Inner, Node, StoreError};
 use crate::{
+    decode::RfidFormat,
+    history::{FiledRow, FiledRows, address},
     ingest::{Message, Outcome},
     shard::{CommandKind, RejectedRecord, Way, record, rejected_page},
 };
+
+/// Longest work of one call that may be given up.
+pub(super) const WORK_MAX: Duration = Duration::from_secs(30);
 
 /// Why the past cannot be told.
 #[derive(Debug, Error)]
@@ -194,6 +202,18 @@ impl Node {
                 topic: &item.topic,
                 payload: &item.payload,
             },
+            Way::Impinj | Way::Zebra | Way::Rfid => Message::Rfid {
+                format: match way {
+                    Way::Impinj => RfidFormat::Impinj,
+                    Way::Zebra => RfidFormat::Zebra,
+                    _ => RfidFormat::Generic,
+                },
+                reader: named,
+                payload: &item.payload,
+            },
+            Way::Epcis => Message::Epcis {
+                payload: &item.payload,
+            },
             Way::None => {
                 return Err(CommandError::Invalid(crate::decode::Rejection {
                     code: "rejected.not_retryable",
@@ -226,36 +246,44 @@ impl Node {
 
 impl Inner {
     fn twin_at(&self, id: &TwinId, at: Timestamp) -> Result<Option<Twin>, ReadError> {
-        let twin = self.refold_until(id, at, |_| ())?;
-        Ok(if twin.rev() == 0 { None } else { Some(twin) })
+        Ok(self.twin_until(id, at, None)?.flatten())
     }
 
-    /// Folds a twin again from its first event on; `look` sees what each event led to.
-    pub(super) fn refold(&self, id: &TwinId, look: impl FnMut(&mut Effects)) -> Result<Twin, ReadError> {
-        self.refold_until(id, Timestamp::from_ms(i64::MAX), look)
-    }
-
-    fn refold_until(
+    /// A twin as it was; `None` where work that began at `started` took too long.
+    pub(super) fn twin_until(
         &self,
         id: &TwinId,
         at: Timestamp,
+        started: Option<Instant>,
+    ) -> Result<Option<Option<Twin>>, ReadError> {
+        self.fold_again(id, at, started, |_| ())
+    }
+
+    /// Folds a twin again from its first event on; `look` sees what each event led to.
+    pub(super) fn fold_again(
+        &self,
+        id: &TwinId,
+        at: Timestamp,
+        started: Option<Instant>,
         mut look: impl FnMut(&mut Effects),
-    ) -> Result<Twin, ReadError> {
+    ) -> Result<Option<Option<Twin>>, ReadError> {
         let shard = self.router.shard_of(id);
         let oldest = self.journal.first_seq(ShardId::new(shard)).get();
         if oldest > 1 {
             return Err(ReadError::Trimmed { shard, oldest });
         }
         let (mut twin, mut effects) = (Twin::new(id.clone()), Effects::default());
+        let mut in_time = true;
         self.each_event(id, 0, |seq, event| {
             if event.received_at <= at {
                 twin.fold(Position { shard, seq }, &event, &mut effects);
                 look(&mut effects);
                 effects = Effects::default();
             }
-            true
+            in_time = started.is_none_or(|started| started.elapsed() < WORK_MAX);
+            in_time
         })?;
-        Ok(twin)
+        Ok(in_time.then(|| (twin.rev() > 0).then_some(twin)))
     }
 
     fn events(&self, id: &TwinId, after: u64, limit: usize) -> Result<EventsPage, ReadError> {
@@ -275,7 +303,7 @@ impl Inner {
     }
 
     /// Calls `take` with each folded event of a twin after a seq, until it returns false.
-    fn each_event(
+    pub(super) fn each_event(
         &self,
         id: &TwinId,
         after: u64,
@@ -316,6 +344,7 @@ impl Inner {
         wanted: &dyn Fn(&str) -> bool,
     ) -> Result<Vec<HistoryPoint>, ReadError> {
         let mut points = Vec::new();
+        self.filed_history(id, from, to, wanted, &mut points)?;
         self.each_event(id, 0, |_, event| {
             if let Body::Reading(reading) = event.body
                 && (from..to).contains(&event.at)
@@ -340,8 +369,38 @@ impl Inner {
             }
             true
         })?;
-        points.sort_by_key(|point| point.time);
+        // Stable, so readings of the same moment stay in the order of the journal.
+        points.sort_by(|a, b| (a.time, &a.metric).cmp(&(b.time, &b.metric)));
         Ok(points)
+    }
+
+    /// Readings of before the journal begins, from the history's files.
+    fn filed_history(
+        &self,
+        id: &TwinId,
+        from: Timestamp,
+        to: Timestamp,
+        wanted: &dyn Fn(&str) -> bool,
+        points: &mut Vec<HistoryPoint>,
+    ) -> Result<(), ReadError> {
+        let shard = self.router.shard_of(id);
+        let oldest = self.journal.first_seq(ShardId::new(shard)).get();
+        let Some(root) = self.settings.history.folder.as_deref().filter(|_| oldest > 1) else {
+            return Ok(());
+        };
+        let rows = FiledRows {
+            root,
+            tenant: id.tenant(),
+            kind: "readings",
+            twin: Some(&address(id)),
+            from,
+            to,
+        };
+        let read = rows.each(&mut |row| {
+            points.extend(filed_point(&row, oldest, wanted));
+            true
+        });
+        read.map_err(|error| ReadError::Damaged(error.to_string()))
     }
 
     fn bucket_history(
@@ -352,6 +411,31 @@ impl Inner {
         level: Level,
         wanted: &dyn Fn(&str) -> bool,
     ) -> Result<Vec<HistoryPoint>, ReadError> {
+        let rows = self.bucket_rows(id, from, to, level)?;
+        let points = rows.into_iter().flat_map(|row| {
+            let (time, corrected) = (row.start, row.corrected);
+            let metrics = row.metrics.into_iter().filter(|(name, _)| wanted(name));
+            metrics
+                .map(move |(metric, stats)| HistoryPoint {
+                    time,
+                    metric,
+                    corrected,
+                    stats,
+                    text: None,
+                })
+                .collect::<Vec<_>>()
+        });
+        Ok(points.collect())
+    }
+
+    /// A twin's buckets that begin within `from..to`, closed and open, in order of time.
+    pub(super) fn bucket_rows(
+        &self,
+        id: &TwinId,
+        from: Timestamp,
+        to: Timestamp,
+        level: Level,
+    ) -> Result<Vec<RollupRow>, ReadError> {
         let shard = self.router.shard_of(id);
         let table = &self.twins.tables[usize::from(shard)];
         let from = from.floor_to(level.step_ms());
@@ -386,20 +470,7 @@ impl Inner {
                 _ => merged.push(row),
             }
         }
-        let points = merged.into_iter().flat_map(|row| {
-            let (time, corrected) = (row.start, row.corrected);
-            let metrics = row.metrics.into_iter().filter(|(name, _)| wanted(name));
-            metrics
-                .map(move |(metric, stats)| HistoryPoint {
-                    time,
-                    metric,
-                    corrected,
-                    stats,
-                    text: None,
-                })
-                .collect::<Vec<_>>()
-        });
-        Ok(points.collect())
+        Ok(merged)
     }
 
     fn way_of(&self, tenant: &TenantId, shard: u16, seq: u64) -> Result<Way, ReadError> {
@@ -409,6 +480,30 @@ impl Inner {
     }
 }
 
+/// A row of the files as a point, where it is wanted and from before the journal's oldest seq.
+fn filed_point(row: &FiledRow, oldest: u64, wanted: &dyn Fn(&str) -> bool) -> Option<HistoryPoint> {
+    let of = |name: &str| {
+        row.iter()
+            .find(|(column, _)| *column == name)
+            .map(|(_, value)| value)
+    };
+    let metric = of("metric")?.as_str().filter(|metric| wanted(metric))?;
+    if of("seq")?.as_u64()? >= oldest {
+        return None;
+    }
+    let time = of("time")?.as_str()?.parse::<Timestamp>().ok()?;
+    let flag = of("flag")?.as_bool().map(|yes| f64::from(u8::from(yes)));
+    let number = of("value")?.as_f64().or(flag);
+    Some(HistoryPoint {
+        time,
+        metric: metric.into(),
+        corrected: false,
+        stats: number.map_or_else(Stats::default, |number| Stats::of(time, number)),
+        text: of("text")?.as_str().map(Box::from),
+    })
+}
+
+/// Runs work that reads disks where blocking is allowed.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, ReadError> {

@@ -7,7 +7,7 @@
 //!
 //! Promises: pure, and cheap where nothing is renamed: one look-up, and the metrics are passed on as they are. A
 //! quantity is a number: text under a metric that is declared as gauge or counter, or whose name ends in a unit, is
-//! refused rather than kept as a word. Knows nothing of which twins exist.
+//! refused rather than kept as a word. What breaks a data contract that rejects is refused too. Knows nothing of which twins exist.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,7 +20,7 @@ use gemba_twins::{
     id::{Kind, TenantId, TwinId},
 };
 
-use super::{PlantModel, UnknownSensors, configs::declared};
+use super::{PlantModel, UnknownSensors, configs::declared, contract::Rejecting, readers::Readers};
 use crate::decode::{DecodedReading, DecodedScan, Rejection, first_duplicate, quoted};
 
 /// Ends of names that only quantities have. Single letters are left out: `recipe_c` may well be a word.
@@ -52,9 +52,11 @@ const UNIT_ENDINGS: [&str; 20] = [
 pub struct Bindings {
     sensors: HashMap<Box<str>, Binding>,
     machines: HashSet<Box<str>>,
-    locations: HashSet<Box<str>>,
-    exits: HashSet<Box<str>>,
-    unknown: UnknownSensors,
+    rejecting: Rejecting,
+    pub(super) locations: HashSet<Box<str>>,
+    pub(super) exits: HashSet<Box<str>>,
+    pub(super) unknown: UnknownSensors,
+    pub(super) readers: Readers,
 }
 
 #[derive(Debug, Clone)]
@@ -139,6 +141,8 @@ impl Bindings {
                 .collect(),
             machines: model.machines.iter().map(|machine| machine.id.clone()).collect(),
             unknown: model.unknown_sensors,
+            rejecting: Rejecting::of(model),
+            readers: Readers::of(&model.readers, &model.epcs),
         }
     }
 
@@ -177,6 +181,7 @@ impl Bindings {
             source_system: reading.source_system,
             device_metadata: reading.device_metadata,
         };
+        self.rejecting.check(twin.kind(), twin.id(), &reading)?;
         Ok((twin, reading))
     }
 
@@ -200,6 +205,7 @@ impl Bindings {
             product_variant: scan.product_variant,
             operator_id: scan.operator_id,
             metadata: scan.metadata,
+            retracts: false,
         };
         Ok((twin, scan))
     }
@@ -244,7 +250,7 @@ impl Bindings {
     }
 }
 
-fn is_eui(id: &str) -> bool {
+pub(super) fn is_eui(id: &str) -> bool {
     id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 

@@ -4,12 +4,16 @@
 
 use std::collections::{HashMap, HashSet};
 
-use gemba_twins::{config::MetricKind, id::Kind};
+use gemba_twins::{
+    config::{MetricKind, TwinConfig},
+    id::Kind,
+};
 
 use super::{
-    PlantModel, alarms,
+    PlantModel, alarms, analysis,
     configs::{LEVELS_MAX, all, declared},
     model::{METRIC_KINDS, word},
+    readers,
     written::Problems,
 };
 use crate::decode::METRICS_MAX;
@@ -76,16 +80,19 @@ pub(super) fn check(model: &PlantModel, problems: &mut Problems) {
         );
     }
     unique("alarms", model.alarms.iter().map(|alarm| &*alarm.id), problems);
+    readers::check(&model.readers, is_place, || places().collect(), problems);
     if problems.none() {
         declarations(model, problems);
-        sizes(model, problems);
-        alarms::check(model, &all(model), problems);
+        let configs = all(model);
+        sizes(&configs, problems);
+        analysis::check(model, &configs, problems);
+        alarms::check(model, &configs, problems);
     }
 }
 
 /// What is said to one twin fits into one record of the journal.
-fn sizes(model: &PlantModel, problems: &mut Problems) {
-    for (kind, id, config) in all(model) {
+fn sizes(configs: &[(Kind, Box<str>, TwinConfig)], problems: &mut Problems) {
+    for (kind, id, config) in configs {
         let metrics = config.metrics.len();
         if metrics > METRICS_MAX {
             problems.add(

@@ -14,7 +14,9 @@ use serde_json::{Map, Value};
 use super::{
     Location, LocationType, Machine, PlantModel,
     alarms::RulesByTwin,
+    analysis,
     model::{LOCATION_TYPES, word},
+    place,
 };
 
 /// Most locations around a location.
@@ -87,6 +89,7 @@ pub(super) fn all(model: &PlantModel) -> Vec<(Kind, Box<str>, TwinConfig)> {
             attributes: text(location_attributes(location, &around)),
             metrics: metrics.take(Kind::Location, &location.id),
             stale_after_ms: location.stale_after.map(|span| span.ms()),
+            location: place::config(location),
             ..TwinConfig::default()
         };
         configs.push((Kind::Location, location.id.clone(), config));
@@ -110,6 +113,7 @@ pub(super) fn all(model: &PlantModel) -> Vec<(Kind, Box<str>, TwinConfig)> {
     for (kind, id, config) in &mut configs {
         config.alarms = rules.take(*kind, id, &config.attributes);
     }
+    analysis::put(model, &mut configs);
     configs
 }
 
@@ -293,7 +297,7 @@ impl<'m> Declarations<'m> {
 }
 
 /// The kind of a metric of which the model says a unit but no kind: as a twin without a model takes it.
-fn kind_by_name(name: &str, rollover_at: Option<f64>) -> MetricKind {
+pub(super) fn kind_by_name(name: &str, rollover_at: Option<f64>) -> MetricKind {
     let counts = ["_count", "_kwh", "_total"].iter().any(|end| name.ends_with(end));
     match name {
         _ if counts || rollover_at.is_some() => MetricKind::Counter,

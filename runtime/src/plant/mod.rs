@@ -6,7 +6,7 @@
 //! unknown_sensors: register           # or keep_aside: readings of sensors and scans at places not named here wait
 //! locations:
 //!   - {id: line-1, type: line}        # type: site, area, line or cell; without a parent it stands in the site
-//!   - {id: cell-2, type: cell, parent: line-1, stale_after: 5m}
+//!   - {id: cell-2, type: cell, parent: line-1, stale_after: 5m, air_profiles: [uba_co2, who_2021], demand: 320/8h}
 //!   - {id: shipping, type: area, exit: true}        # a job scanned here is done
 //! machines:
 //!   - id: cnc-07
@@ -16,6 +16,7 @@
 //!     stale_after: 30s
 //!     execution: {ACTIVE: producing}  # words of the machine's control, and what they mean
 //!     metrics: [{name: energy_kwh, kind: counter, unit: kWh, rollover_at: 4294967296}]
+//!     computed: [{name: kwh_per_part, value: "energy_kwh / max(part_count, 1.0)", unit: kWh}]
 //!     attributes: {vendor: Mazak}
 //! sensors:                            # a machine's own id needs no entry: it feeds that machine
 //!   - id: am319-01
@@ -34,8 +35,20 @@
 //!     latching: false                 # true: stays until somebody resets it
 //!     suppressed_by: alarms.silent    # CEL; alarms.X is another alarm of the same twin
 //!   - {id: silent, applies_to: machine, stale: 2m, priority: low}   # or stale: {metric: co2_ppm, after: 10m}
+//!     contract:                       # what it is agreed to send; machines and locations take one for all their sensors
+//!       period: 60s
+//!       required: [co2_ppm]
+//!       on_violation: accept          # and mark; or reject
+//!       metrics: {co2_ppm: {type: number, unit: ppm, min: 300, max: 5000, max_rate_per_s: 100}}
+//! computed:                           # of all twins of a class
+//!   - {name: kw_per_rate, value: "power_kw / max(throughput_rate, 1.0)", for: 'kind == "machine" && attributes.line == "line-1"'}
+//! forecast:                           # machines and locations take a list of their own: forecast: [power_kw]
+//!   - {metric: utilization, deviation: 0.2, for: kind == "machine"}
 //! ```
-//! Every list may be left out. `locations` take `metrics` and `attributes` as machines do. A metric's `kind` is
+//! `readers` and `epcs` are drawn in `readers.rs`.
+//! Every list may be left out. `air_profiles` are uba_co2, uba_tvoc, reset_air_ci, well_v2 and who_2021; `demand` is
+//! jobs in the time available for them, from which the takt follows.
+//! `locations` take `metrics` and `attributes` as machines do. A metric's `kind` is
 //! `gauge`, `counter` or `state`; left out, it follows from the name. Durations are a number and `us`, `ms`, `s`, `m`,
 //! `h` or `d`. The site is a location twin of its own. A twin learns where it stands as attributes: `location` and
 //! `parent`, and `cell`, `line`, `area` and `site` of those around it.
@@ -45,22 +58,37 @@
 //! rule may be relaxed later but not tightened. Binding is pure. Knows nothing of where a model is kept.
 
 mod alarms;
+mod analysis;
 mod bindings;
+mod changed;
 mod check;
+mod computed;
 mod configs;
+mod contract;
 mod fields;
+mod forecast;
 mod model;
+mod place;
 mod plan;
 mod read;
+mod readers;
 mod span;
+mod tags;
 mod written;
 
 pub use alarms::{Alarm, AppliesTo, Stale};
 pub use bindings::Bindings;
+pub use computed::Computed;
 pub use configs::twin_configs;
+pub use contract::{DataContract, MetricTerms, OnViolation};
+pub use forecast::Forecast;
 pub use model::{
     Feeds, Location, LocationType, Machine, Metric, MetricMapping, PlantModel, Sensor, Site, UnknownSensors,
 };
+pub use place::{Demand, InvalidDemand};
 pub use plan::{Plan, PlanItem, plan};
+pub(crate) use readers::Smoothing;
+pub use readers::{EpcRule, Reader};
 pub use span::Span;
+pub(crate) use tags::BoundRead;
 pub use written::{PLANT_TEXT_MAX, PlantError, Problem};

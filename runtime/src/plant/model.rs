@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use gemba_twins::{
-    config::{Execution, MetricKind},
+    config::{AirProfile, Execution, MetricKind},
     event::SensorType,
     id::Kind,
 };
@@ -14,9 +14,10 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 
 use super::{
-    Span,
+    Computed, DataContract, Demand, EpcRule, Forecast, Reader, Span,
     alarms::Alarm,
     check::check,
+    place::as_profiles,
     read::read,
     written::{PlantError, Problems, Tree},
 };
@@ -75,6 +76,16 @@ pub struct PlantModel {
     pub(super) sensors: Vec<Sensor>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) alarms: Vec<Alarm>,
+    /// What is computed for all twins of a class.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) computed: Vec<Computed>,
+    /// What is forecast of all twins of a class.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) forecast: Vec<Forecast>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) readers: Vec<Reader>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) epcs: Vec<EpcRule>,
 }
 
 impl Default for PlantModel {
@@ -88,6 +99,10 @@ impl Default for PlantModel {
             machines: Vec::new(),
             sensors: Vec::new(),
             alarms: Vec::new(),
+            computed: Vec::new(),
+            forecast: Vec::new(),
+            readers: Vec::new(),
+            epcs: Vec::new(),
         }
     }
 }
@@ -167,6 +182,18 @@ impl PlantModel {
     pub fn sensors(&self) -> &[Sensor] {
         &self.sensors
     }
+
+    /// The RFID and barcode readers.
+    #[must_use]
+    pub fn readers(&self) -> &[Reader] {
+        &self.readers
+    }
+
+    /// Which job a tag is.
+    #[must_use]
+    pub fn epcs(&self) -> &[EpcRule] {
+        &self.epcs
+    }
 }
 
 /// Keys as people write them: `id` and `version` before the rest.
@@ -187,6 +214,10 @@ impl Serialize for Ordered<'_> {
                         "machines",
                         "sensors",
                         "alarms",
+                        "computed",
+                        "forecast",
+                        "readers",
+                        "epcs",
                     ];
                     first
                         .iter()
@@ -270,9 +301,24 @@ pub struct Location {
     /// Without data for so long, the twin is stale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_after: Option<Span>,
+    /// Named thresholds that its air is judged by.
+    #[serde(serialize_with = "as_profiles", skip_serializing_if = "Vec::is_empty")]
+    pub air_profiles: Vec<AirProfile>,
+    /// Jobs that have to leave here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub demand: Option<Demand>,
     /// What is said of its metrics.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<Metric>,
+    /// What is computed from them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub computed: Vec<Computed>,
+    /// What is forecast.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forecast: Vec<Forecast>,
+    /// What its sensors are agreed to send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contract: Option<DataContract>,
     /// Further attributes.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub attributes: Map<String, Value>,
@@ -295,6 +341,15 @@ pub struct Machine {
     /// Without data for so long, the twin is stale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_after: Option<Span>,
+    /// What is computed from its metrics.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub computed: Vec<Computed>,
+    /// What is forecast.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forecast: Vec<Forecast>,
+    /// What its sensors are agreed to send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contract: Option<DataContract>,
     /// Words of the machine's control and what they mean.
     #[serde(serialize_with = "as_executions", skip_serializing_if = "BTreeMap::is_empty")]
     pub execution: BTreeMap<Box<str>, Execution>,
@@ -342,6 +397,9 @@ pub struct Sensor {
     /// The sensor's names of metrics that are dropped.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ignore: Vec<Box<str>>,
+    /// What it is agreed to send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contract: Option<DataContract>,
 }
 
 /// What becomes of one metric of a sensor.

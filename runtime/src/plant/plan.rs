@@ -104,6 +104,36 @@ pub fn plan(old: Option<&PlantModel>, new: &PlantModel) -> Plan {
         );
         plan.settings.push(format!("unknown_sensors: {was} → {is}"));
     }
+    // What is said of classes, by name.
+    let classes = |model: &PlantModel| -> Vec<(String, Map<String, Value>)> {
+        let fields = |value: Option<Value>| value.and_then(|value| value.as_object().cloned());
+        let computed = model.computed.iter().filter_map(|computed| {
+            let value = fields(serde_json::to_value(computed).ok())?;
+            Some((format!("computed.{}", computed.name), value))
+        });
+        let forecasts = model.forecast.iter().filter_map(|forecast| {
+            let value = fields(serde_json::to_value(forecast).ok())?;
+            Some((format!("forecast.{}", forecast.metric), value))
+        });
+        computed.chain(forecasts).collect()
+    };
+    let (was, is) = (old.map(classes).unwrap_or_default(), classes(new));
+    for (name, fields) in &is {
+        match was.iter().find(|(known, _)| known == name) {
+            None => plan
+                .settings
+                .push(format!("{name}: (none) → {}", listed(fields).join(", "))),
+            Some((_, before)) if before != fields => plan
+                .settings
+                .push(format!("{name}: {}", differences(before, fields).join(", "))),
+            Some(_) => {}
+        }
+    }
+    let gone = was
+        .iter()
+        .filter(|(name, _)| !is.iter().any(|(known, _)| known == name));
+    plan.settings
+        .extend(gone.map(|(name, _)| format!("{name}: removed")));
     plan
 }
 
@@ -132,9 +162,16 @@ fn parts(model: &PlantModel) -> Parts {
         .alarms
         .iter()
         .map(|alarm| ("alarm", serde_json::to_value(alarm)));
-    for (kind, value) in site.chain(locations).chain(machines).chain(sensors).chain(alarms) {
+    let readers = model
+        .readers
+        .iter()
+        .map(|reader| ("reader", serde_json::to_value(reader)));
+    let epcs = model.epcs.iter().map(|rule| ("epcs", serde_json::to_value(rule)));
+    let all = site.chain(locations).chain(machines).chain(sensors);
+    for (kind, value) in all.chain(readers).chain(epcs).chain(alarms) {
         if let Ok(Value::Object(mut fields)) = value {
-            let id = fields.remove("id").unwrap_or_default();
+            let name = if kind == "epcs" { "match" } else { "id" };
+            let id = fields.remove(name).unwrap_or_default();
             let name = format!("{kind}/{}", id.as_str().unwrap_or_default());
             order.push(name.clone());
             by_name.insert(name, fields);

@@ -15,8 +15,11 @@ use serde_json::{Map, Value};
 use super::{
     Feeds, Location, Machine, Metric, MetricMapping, PlantModel, Sensor, Site,
     alarms::alarm,
+    computed::{computed, computed_of_class},
     fields::{Fields, WORDS_MAX, shortened},
+    forecast::{forecast, forecast_of_class},
     model::{EXECUTIONS, LOCATION_TYPES, METRIC_KINDS, UNKNOWN_SENSORS},
+    readers,
     written::{Problems, Tree},
 };
 use crate::decode::{METRIC_NAME_MAX, METRICS_MAX, SENSOR_TYPES};
@@ -39,6 +42,10 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
         "machines",
         "sensors",
         "alarms",
+        "computed",
+        "forecast",
+        "readers",
+        "epcs",
     ];
     let Some(mut plant) = Fields::of(tree, String::new(), &known, problems) else {
         return model;
@@ -59,6 +66,10 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
     model.machines = plant.list("machines", machine);
     model.sensors = plant.list("sensors", sensor);
     model.alarms = plant.list("alarms", alarm);
+    model.computed = plant.list("computed", computed_of_class);
+    model.forecast = plant.list("forecast", forecast_of_class);
+    model.readers = plant.list("readers", readers::reader);
+    model.epcs = plant.list("epcs", readers::rule);
     model
 }
 
@@ -94,7 +105,12 @@ fn location(tree: &Tree, path: String, problems: &mut Problems) -> Option<Locati
         "parent",
         "exit",
         "stale_after",
+        "air_profiles",
+        "demand",
         "metrics",
+        "computed",
+        "forecast",
+        "contract",
         "attributes",
     ];
     let mut location = Fields::of(tree, path, &known, problems)?;
@@ -106,7 +122,12 @@ fn location(tree: &Tree, path: String, problems: &mut Problems) -> Option<Locati
         parent: location.optional_id("parent"),
         exit: location.truth("exit"),
         stale_after: location.span("stale_after"),
+        air_profiles: location.air_profiles(),
+        demand: location.demand(),
         metrics: location.metrics(),
+        computed: location.list("computed", computed),
+        forecast: location.list("forecast", forecast),
+        contract: location.contract(),
         attributes: location.attributes(),
     };
     id.map(|_| read)
@@ -121,6 +142,9 @@ fn machine(tree: &Tree, path: String, problems: &mut Problems) -> Option<Machine
         "stale_after",
         "execution",
         "metrics",
+        "computed",
+        "forecast",
+        "contract",
         "attributes",
     ];
     let mut machine = Fields::of(tree, path, &known, problems)?;
@@ -133,6 +157,9 @@ fn machine(tree: &Tree, path: String, problems: &mut Problems) -> Option<Machine
         stale_after: machine.span("stale_after"),
         execution: machine.execution(),
         metrics: machine.metrics(),
+        computed: machine.list("computed", computed),
+        forecast: machine.list("forecast", forecast),
+        contract: machine.contract(),
         attributes: machine.attributes(),
     };
     id.map(|_| read)
@@ -142,7 +169,7 @@ fn sensor(tree: &Tree, path: String, problems: &mut Problems) -> Option<Sensor> 
     let mut sensor = Fields::of(
         tree,
         path,
-        &["id", "feeds", "type", "metrics", "ignore"],
+        &["id", "feeds", "type", "metrics", "ignore", "contract"],
         problems,
     )?;
     let (id, feeds) = (sensor.id("id"), sensor.feeds());
@@ -157,16 +184,18 @@ fn sensor(tree: &Tree, path: String, problems: &mut Problems) -> Option<Sensor> 
             );
         }
     }
+    let contract = sensor.contract();
     Some(Sensor {
         id: id?,
         feeds: feeds?,
         sensor_type,
         metrics,
         ignore,
+        contract,
     })
 }
 
-fn metric_name(tree: &Tree, path: String, problems: &mut Problems) -> Option<Box<str>> {
+pub(super) fn metric_name(tree: &Tree, path: String, problems: &mut Problems) -> Option<Box<str>> {
     match tree {
         Tree::Text(name) if is_metric_name(name) => Some(name.as_str().into()),
         _ => {
@@ -179,7 +208,7 @@ fn metric_name(tree: &Tree, path: String, problems: &mut Problems) -> Option<Box
     }
 }
 
-fn is_metric_name(name: &str) -> bool {
+pub(super) fn is_metric_name(name: &str) -> bool {
     (1..=METRIC_NAME_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control)
 }
 
@@ -213,7 +242,7 @@ impl Fields<'_, '_> {
         metrics
     }
 
-    fn metric_name(&mut self, field: &str) -> Option<Box<str>> {
+    pub(super) fn metric_name(&mut self, field: &str) -> Option<Box<str>> {
         let path = self.at(field);
         metric_name(self.get(field).unwrap_or(&Tree::Null), path, self.problems)
     }

@@ -18,6 +18,7 @@ use gemba_twins::{
     alarm::{AlarmSaid, AlarmState},
     event::Origin,
     id::{TenantId, TwinId},
+    refolded::Refolded,
     time::Timestamp,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -33,6 +34,7 @@ use super::{
 use crate::{
     accounts::End,
     clock,
+    dashboards::PutDashboard,
     ingest::{Payload, Submission, SubmitError, TicketState},
     node::{CommandError, Health},
     store::StoreError,
@@ -86,6 +88,12 @@ pub(crate) enum CommandKind {
         said: AlarmSaid,
         if_state: Option<AlarmState>,
     },
+    /// A twin takes over what it was folded to again, if it is at a revision.
+    Refold {
+        twin: TwinId,
+        refolded: Refolded,
+        if_rev: u64,
+    },
     /// A rejected message is settled.
     Resolve { tenant: TenantId, seq: u64 },
     /// A plant model takes force.
@@ -94,6 +102,8 @@ pub(crate) enum CommandKind {
         text: Box<str>,
         by: Box<str>,
     },
+    /// A dashboard is saved or removed.
+    PutDashboard(Box<PutDashboard>),
 }
 
 /// Where the answer for a record goes.
@@ -320,6 +330,7 @@ fn encode(record: &Record, out: &mut Vec<u8>) {
         Record::Rejected(rejected) => record::encode_rejected(rejected, out),
         Record::Resolved { tenant, seq } => record::encode_resolved(tenant, *seq, out),
         Record::Plant(plant) => record::encode_plant(plant, out),
+        Record::Dashboard(dashboard) => record::encode_dashboard(dashboard, out),
     }
 }
 

@@ -131,6 +131,10 @@ impl Core {
                 self.fold_plant(seq, plant);
                 End::Applied
             }
+            Record::Dashboard(dashboard) => {
+                self.shared.plants.dashboards.set(dashboard);
+                End::Applied
+            }
         };
         self.seq = seq;
         self.folded_since_snapshot += 1;
@@ -191,6 +195,13 @@ impl Core {
     }
 
     fn take_effects(&mut self, seq: u64, event: &Event) {
+        let violations = std::mem::take(&mut self.effects.violations);
+        // A replay, which has no time, counted them before the node was restarted.
+        if violations > 0 && self.now_s > 0 {
+            let tenant = event.twin.tenant().as_str().to_owned();
+            metrics::counter!(names::CONTRACT_VIOLATIONS, "tenant" => tenant)
+                .increment(u64::from(violations));
+        }
         if !self.effects.rollups.is_empty() {
             let mut pending = self
                 .table

@@ -12,10 +12,14 @@ use gemba_twins::{
 use prost::Message as _;
 use thiserror::Error;
 
+use crate::dashboards::{self, Dashboard};
+use crate::decode::RfidFormat;
+
 const EVENT: u8 = 1;
 const REJECTED: u8 = 2;
 const RESOLVED: u8 = 3;
 const PLANT: u8 = 4;
+const DASHBOARD: u8 = 10;
 
 /// A record of a shard's journal.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +32,8 @@ pub(crate) enum Record {
     Resolved { tenant: TenantId, seq: u64 },
     /// A tenant's plant model was applied; only on the control shard.
     Plant(PlantRecord),
+    /// A dashboard was saved or removed; only on the control shard.
+    Dashboard(Box<Dashboard>),
 }
 
 /// A message that could not be read or bound, as it is kept.
@@ -54,14 +60,36 @@ pub(crate) enum Way {
     Scan = 2,
     ChirpStack = 3,
     TheThingsStack = 4,
+    Impinj = 140,
+    Zebra = 141,
+    Rfid = 142,
+    Epcis = 143,
 }
 
 impl Way {
     fn from_number(number: u32) -> Self {
-        [Self::Reading, Self::Scan, Self::ChirpStack, Self::TheThingsStack]
-            .into_iter()
-            .find(|way| *way as u32 == number)
-            .unwrap_or(Self::None)
+        [
+            Self::Reading,
+            Self::Scan,
+            Self::ChirpStack,
+            Self::TheThingsStack,
+            Self::Impinj,
+            Self::Zebra,
+            Self::Rfid,
+            Self::Epcis,
+        ]
+        .into_iter()
+        .find(|way| *way as u32 == number)
+        .unwrap_or(Self::None)
+    }
+
+    /// The way of reads in a format.
+    pub(crate) fn of(format: RfidFormat) -> Self {
+        match format {
+            RfidFormat::Impinj => Self::Impinj,
+            RfidFormat::Zebra => Self::Zebra,
+            RfidFormat::Generic => Self::Rfid,
+        }
     }
 }
 
@@ -230,6 +258,11 @@ pub(crate) fn encode_plant(plant: &PlantRecord, out: &mut Vec<u8>) {
     out.extend_from_slice(&encode_plant_body(plant));
 }
 
+pub(crate) fn encode_dashboard(dashboard: &Dashboard, out: &mut Vec<u8>) {
+    out.push(DASHBOARD);
+    out.extend_from_slice(&dashboards::encode(dashboard));
+}
+
 pub(crate) fn encode_plant_body(plant: &PlantRecord) -> Vec<u8> {
     PlantWire {
         tenant: plant.tenant.as_str().to_owned(),
@@ -253,6 +286,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Record, Unreadable> {
             })
         }
         Some((&PLANT, body)) => decode_plant(body).map(Record::Plant),
+        Some((&DASHBOARD, body)) => {
+            let dashboard = dashboards::decode(body).map_err(unreadable)?;
+            Ok(Record::Dashboard(Box::new(dashboard)))
+        }
         Some((kind, _)) => Err(Unreadable(format!("kind {kind}"))),
         None => Err(Unreadable("no bytes".into())),
     }
@@ -262,6 +299,14 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Record, Unreadable> {
 pub(crate) fn peek_twin(bytes: &[u8]) -> Option<(&str, Kind, &str)> {
     match bytes.split_first() {
         Some((&EVENT, body)) => Event::peek_twin(body).ok(),
+        _ => None,
+    }
+}
+
+/// When the event of a record was received; `None` for other records.
+pub(crate) fn received_at(bytes: &[u8]) -> Option<Timestamp> {
+    match decode(bytes) {
+        Ok(Record::Event(event)) => Some(event.received_at),
         _ => None,
     }
 }

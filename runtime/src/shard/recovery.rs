@@ -61,6 +61,14 @@ pub(crate) fn recover(
     let mut core = Core::new(number, shared, table);
     if number == control_number() {
         restore_plants(&core, &restored.plants)?;
+        for bytes in &restored.dashboards {
+            let restored = core.shared.plants.dashboards.restore(bytes);
+            restored.map_err(|detail| RecoverError::Journal {
+                shard: number,
+                seq: core.seq,
+                detail: format!("a dashboard: {detail}"),
+            })?;
+        }
     }
     core.restore(restored).map_err(store_error)?;
     let from_snapshot = core.seq;

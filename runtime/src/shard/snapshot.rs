@@ -19,6 +19,7 @@ use super::{
     record::{
         DeadlineWire, OriginWire, OutboxWire, RejectedCountWire, RejectedRecord, ShardMeta, encode_plant_body,
     },
+    router::control_number,
 };
 use crate::{
     metric_definitions as names,
@@ -121,6 +122,11 @@ impl Core {
                 .iter()
                 .map(|(tenant, plant)| (tenant.clone(), encode_plant_body(plant)))
                 .collect(),
+            dashboards: if self.number == control_number() {
+                self.shared.plants.dashboards.unsaved()
+            } else {
+                Vec::new()
+            },
         };
         self.folded_since_snapshot = 0;
         self.collecting = Some(Collecting {
@@ -199,6 +205,9 @@ impl Core {
         let Collected { snapshot, slots } = collected;
         if written {
             self.dedupe_written = snapshot.meta.dedupe_count;
+            if self.number == control_number() {
+                self.shared.plants.dashboards.saved(&snapshot.dashboards);
+            }
             for (tenant, plant) in &snapshot.plants {
                 if self
                     .new_plants

@@ -7,6 +7,7 @@
 mod mutations;
 mod native;
 mod network_servers;
+mod tags;
 
 use gemba_runtime::decode::{DecodedReading, Rejection};
 use gemba_twins::event::Value;

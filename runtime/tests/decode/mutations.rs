@@ -4,8 +4,8 @@
 //! compiler; this runs wherever the tests run.
 
 use gemba_runtime::decode::{
-    Content, DecodedReading, METRICS_MAX, Rejection, chirpstack, native_reading, native_scan, split_batch,
-    the_things_stack,
+    Content, DecodedReading, METRICS_MAX, Rejection, RfidFormat, chirpstack, epcis_event, native_reading,
+    native_scan, rfid_format, rfid_reads, split_batch, split_epcis, the_things_stack,
 };
 use gemba_twins::event::Value;
 
@@ -16,6 +16,11 @@ const READING: &str = r#"{"sensor_id":"cnc-07","sensor_type":"MACHINE","location
 const SCAN: &str = r#"{"job_id":"J-1042","location":"cell-2","product_id":"P-7","operator_id":"op-3","scan_timestamp":1795420648560,"metadata":{"a":[{}]},"message_id":"01JE"}"#;
 const CHIRPSTACK: &str = include_str!("../samples/chirpstack_v4_up.json");
 const THINGS_STACK: &str = include_str!("../samples/tts_v3_uplink_value_and_unit.json");
+
+const IMPINJ: &str = include_str!("../samples/impinj_r700_tagInventory.json");
+const ZEBRA: &str = include_str!("../samples/zebra_iotc_tagdata.json");
+const READS: &str = r#"{"reader_id":"gate-1","reads":[{"epc":"3074257BF7194E4000001A85","rssi":-60.5,"antenna":1,"timestamp":"2026-01-15T10:00:00.123+0000"},"E2801170200014CD9B5A08EC",{"tag":"urn:epc:id:sgtin:0614141.812345.6789","time":1768471200}]}"#;
+const EPCIS: &str = r#"{"type":"EPCISDocument","epcisBody":{"eventList":[{"eventID":"urn:uuid:1","type":"AggregationEvent","action":"OBSERVE","parentID":"urn:epc:id:sscc:0614141.1234567890","childEPCs":["urn:epc:id:sgtin:0614141.107346.2017"],"eventTime":"2026-04-03T20:33:31.116-06:00","eventTimeZoneOffset":"-06:00","readPoint":{"id":"urn:epc:id:sgln:0614141.07346.1234"},"bizStep":"shipping","sensorElementList":[{"sensorMetadata":{"time":"2026-04-03T20:05:00Z","deviceID":"d-1"},"sensorReport":[{"type":"Temperature","value":26.0,"uom":"CEL"}]}],"errorDeclaration":{"reason":"x"}}]}}"#;
 
 /// Marsaglia's xorshift: repeatable, and all the chance that is needed here.
 struct Chance(u64);
@@ -77,11 +82,15 @@ impl Chance {
 }
 
 /// Gives damaged messages to a decoder; answers how many were still read.
-fn survive(seed: u64, sample: &str, mut decode: impl FnMut(&[u8]) -> bool) -> u32 {
+fn survive(seed: u64, sample: &str, decode: impl FnMut(&[u8]) -> bool) -> u32 {
+    survive_so_many(MESSAGES, seed, sample, decode)
+}
+
+fn survive_so_many(messages: u32, seed: u64, sample: &str, mut decode: impl FnMut(&[u8]) -> bool) -> u32 {
     let mut chance = Chance(seed);
     let mut message = Vec::with_capacity(2 * sample.len());
     let mut read = 0;
-    for _ in 0..MESSAGES {
+    for _ in 0..messages {
         message.clear();
         message.extend_from_slice(sample.as_bytes());
         chance.damage(&mut message);
@@ -187,4 +196,68 @@ fn damaged_batches_are_cut_or_refused() {
                 }
             })
     });
+}
+
+#[test]
+fn damaged_reads_of_tags_are_read_or_rejected() {
+    for (seed, sample, format) in [
+        (6, IMPINJ, RfidFormat::Impinj),
+        (7, ZEBRA, RfidFormat::Zebra),
+        (8, READS, RfidFormat::Generic),
+    ] {
+        let read = survive_so_many(MESSAGES / 4, seed, sample, |message| {
+            let _ = rfid_format(message);
+            match rfid_reads(format, message) {
+                Ok(reads) => {
+                    // The name of a reader is said once for all its reads.
+                    let size: usize = reads
+                        .iter()
+                        .map(|read| read.epc.uri.len().saturating_sub(40))
+                        .sum();
+                    assert!(size <= message.len(), "{size} bytes of {}", message.len());
+                    true
+                }
+                Err(rejection) => {
+                    assert!(rejection.detail.len() < 600, "{rejection}");
+                    assert!(!rejection.detail.is_empty() && rejection.code.contains('.'));
+                    false
+                }
+            }
+        });
+        assert!(
+            (MESSAGES / 50..MESSAGES * 2 / 3).contains(&read),
+            "{read} were read"
+        );
+    }
+}
+
+#[test]
+fn damaged_epcis_events_are_read_or_rejected() {
+    let read = survive(9, EPCIS, |message| {
+        let events = match split_epcis(message) {
+            Ok(events) => events,
+            Err(rejection) => {
+                assert!(rejection.detail.len() < 600, "{rejection}");
+                return false;
+            }
+        };
+        assert!(events.iter().map(|event| event.len()).sum::<usize>() <= message.len());
+        events.iter().all(|event| match epcis_event(event) {
+            Ok(event) => {
+                assert!(event.scans.iter().all(|scan| !scan.places.is_empty()));
+                event
+                    .readings
+                    .into_iter()
+                    .all(|reading| sane(message, Ok(reading)))
+            }
+            Err(rejection) => {
+                assert!(rejection.detail.len() < 600, "{rejection}");
+                false
+            }
+        })
+    });
+    assert!(
+        (MESSAGES / 50..MESSAGES * 2 / 3).contains(&read),
+        "{read} were read"
+    );
 }

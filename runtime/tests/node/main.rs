@@ -3,8 +3,12 @@
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
 mod damage;
+mod fork;
+mod history;
+mod refold;
 mod rejected;
 mod replay;
+mod tags;
 
 use std::{fmt::Write as _, path::Path, sync::Arc};
 

@@ -6,6 +6,8 @@
 mod alarms;
 mod binding;
 mod changing;
+mod computed;
+mod contract;
 mod reading;
 
 use gemba_runtime::plant::PlantModel;

@@ -38,12 +38,12 @@ impl Metrics {
         };
         if !usable || (known.is_none() && self.items.len() >= METRICS_MAX) {
             self.refused = self.refused.saturating_add(1);
-            return Taken::default();
+            return Taken::by(None);
         }
         let index = known.unwrap_or_else(|| self.add(name, value, at, kind));
         if kind == MetricKind::State {
             self.take_word(index, known.is_none(), value, at, rules, corrections);
-            return Taken::default();
+            return Taken::by(Some(index));
         }
         self.take_number(index, known.is_none(), value, at, rules, corrections)
     }
@@ -55,6 +55,7 @@ impl Metrics {
             value: clip(value),
             at,
             kind,
+            lapsed: false,
             open: Bucket::default(),
             wider: None,
             states: None,
@@ -75,9 +76,13 @@ impl Metrics {
         let metric = &mut self.items[index];
         let (kind, before_at) = (metric.kind, metric.at);
         let newest = is_new || at >= before_at;
-        let before = if is_new { None } else { number(&metric.value) };
+        let before = if is_new || metric.lapsed {
+            None
+        } else {
+            number(&metric.value)
+        };
         let new = number(value).map(|new| new + 0.0); // Minus zero would not survive its way to disk.
-        let mut taken = Taken::default();
+        let mut taken = Taken::by(Some(index));
         if newest {
             if let (Some(before), true) = (before, at > before_at) {
                 taken.integral = before * at.ms_since(before_at).min(rules.hold_ms()) as f64;
@@ -93,7 +98,7 @@ impl Metrics {
                 (Value::Number(place), Value::Number(new)) => *place = *new + 0.0,
                 (place, value) => *place = clip(value),
             }
-            metric.at = at;
+            (metric.at, metric.lapsed) = (at, false);
         }
         let Some(new) = new else { return taken };
         if !late {

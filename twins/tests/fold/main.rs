@@ -5,7 +5,10 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
+mod computed;
 mod damage;
+mod forecast;
+mod quality;
 mod rollups;
 mod states;
 mod streams;

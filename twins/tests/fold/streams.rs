@@ -1,14 +1,18 @@
 //! Streams of events to try the fold with: everything that may reach a twin, in order and out of it.
 
+use std::sync::Arc;
+
 use gemba_twins::{
     alarm::{AlarmRule, AlarmRules, Priority, StaleRule},
-    config::{Execution, MetricConfig, MetricKind, TwinConfig},
-    event::{AttributesSet, Body, Event, Reading, Scan, TwinMessage, Value},
+    analysis::Analysis,
+    config::{AirProfile, Execution, LocationConfig, MetricConfig, MetricKind, TwinConfig},
+    event::{AttributesSet, Body, Event, JobFlow, Reading, Scan, TwinMessage, Value, VisitChange},
+    forecast::ForecastRule,
     id::Kind,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::{at, event};
+use super::{at, computed::analysis, event, quality::contract};
 
 /// Times that mostly go on, sometimes after a gap of hours, and now and then come late.
 pub(crate) fn moments(most: usize) -> impl Strategy<Value = Vec<i64>> {
@@ -56,9 +60,10 @@ fn any_config() -> impl Strategy<Value = TwinConfig> {
         vec(metric, 0..4),
         select(&Execution::ALL[..]),
         any::<bool>(),
+        option::of(select(&COMPUTED[..])),
     )
         .prop_map(
-            |(model_version, stale_after_ms, metrics, execution, removed)| TwinConfig {
+            |(model_version, stale_after_ms, metrics, execution, removed, computed)| TwinConfig {
                 model_version,
                 attributes: r#"{"name":"of the model","n":1.25e-7}"#.into(),
                 metrics,
@@ -67,6 +72,22 @@ fn any_config() -> impl Strategy<Value = TwinConfig> {
                 execution_map: vec![("W-1".into(), execution)],
                 removed,
                 alarms: rules(removed),
+                analysis: computed.map(|computed| {
+                    Arc::new(Analysis {
+                        contracts: vec![contract(removed)],
+                        forecasts: vec![ForecastRule {
+                            metric: "power_kw".into(),
+                            deviation: removed.then_some(1.0),
+                        }],
+                        ..Analysis::clone(&analysis(computed))
+                    })
+                }),
+                location: removed.then(|| {
+                    Box::new(LocationConfig {
+                        air_profiles: AirProfile::ALL.to_vec(),
+                        takt_s: Some(90.0),
+                    })
+                }),
             },
         )
 }
@@ -95,7 +116,16 @@ fn rules(none: bool) -> AlarmRules {
     ])
 }
 
-const NAMES: [&str; 8] = [
+const COMPUTED: [&[(&str, &str)]; 3] = [
+    &[
+        ("ratio", "power_kw / (co2_ppm - temperature_c)"),
+        ("twice", "ratio * 2"),
+    ],
+    &[("door", "power_kw > 1 || execution == \"a word\"")],
+    &[("share", "coalesce(kpis.utilization, energy_kwh) * 1e300")],
+];
+
+const NAMES: [&str; 10] = [
     "execution",
     "state",
     "power_kw",
@@ -104,6 +134,8 @@ const NAMES: [&str; 8] = [
     "co2_ppm",
     "door",
     "temperature_c",
+    "pm25_ugm3",
+    "pm10_ugm3",
 ];
 const PATCHES: [&str; 5] = [
     r#"{"a":1}"#,
@@ -131,6 +163,29 @@ fn any_message() -> impl Strategy<Value = TwinMessage> {
             job: job.into(),
             by_ms,
         }),
+        (job(), times(), any::<bool>()).prop_map(|(job, (from, to), added)| {
+            TwinMessage::JobFlow(JobFlow {
+                job: job.into(),
+                changes: vec![VisitChange {
+                    from: if to % 2 == 0 { "saw".into() } else { "".into() },
+                    entered_at: at(from),
+                    left_at: (to % 3 > 0).then(|| at(to)),
+                    added,
+                }],
+                retraction: to % 5 == 0,
+            })
+        }),
+        (job(), any::<i64>(), 0..4_u32).prop_map(|(job, remaining_ms, visits)| TwinMessage::JobFinished {
+            job: job.into(),
+            remaining_ms,
+            visits,
+        }),
+        (times(), 0..4_u32).prop_map(|((entered, remaining_ms), visits)| TwinMessage::Estimated {
+            location: "saw".into(),
+            entered_at: at(entered),
+            remaining_ms,
+            visits,
+        }),
     ]
 }
 
@@ -157,6 +212,7 @@ fn any_body() -> impl Strategy<Value = Body> {
             metrics,
             quality_score,
             location_id: location.map(Into::into),
+            sensor_id: if quality_score.is_some() { "air-1" } else { "plc" }.into(),
             ..Reading::default()
         },
     );
@@ -166,7 +222,10 @@ fn any_body() -> impl Strategy<Value = Body> {
     });
     prop_oneof![
         8 => reading.prop_map(Body::Reading),
-        3 => any_scan().prop_map(Body::Scan),
+        3 => (any_scan(), 0..6_u8).prop_map(|(scan, what)| Body::Scan(Scan {
+            retracts: what == 0,
+            ..scan
+        })),
         1 => set.prop_map(Body::AttributesSet),
         1 => any_config().prop_map(|config| Body::Configured(Box::new(config))),
         1 => Just(Body::Ticked),

@@ -73,6 +73,23 @@ impl ShardState {
                     touched.insert(twin.clone());
                     Record::Event(own_event(twin.clone(), clock::now(), Body::Alarm(said.clone())))
                 }
+                CommandKind::Refold {
+                    twin,
+                    refolded,
+                    if_rev,
+                } => {
+                    if touched.contains(twin) {
+                        self.commands.push_back(Command { kind, reply });
+                        continue;
+                    }
+                    if let Err(error) = self.check_rev(twin, Some(*if_rev)) {
+                        answer(reply, Err(error));
+                        continue;
+                    }
+                    touched.insert(twin.clone());
+                    let body = Body::Refolded(Box::new(refolded.clone()));
+                    Record::Event(own_event(twin.clone(), clock::now(), body))
+                }
                 CommandKind::Resolve { tenant, seq } => Record::Resolved {
                     tenant: tenant.clone(),
                     seq: *seq,
@@ -96,6 +113,20 @@ impl ShardState {
                         by: by.clone(),
                         text: text.clone(),
                     })
+                }
+                CommandKind::PutDashboard(put) => {
+                    // What it leads to depends on what was saved before it.
+                    if !pending.is_empty() {
+                        self.commands.push_back(Command { kind, reply });
+                        continue;
+                    }
+                    match self.core.shared.plants.dashboards.decide(put, clock::now()) {
+                        Ok(dashboard) => Record::Dashboard(Box::new(dashboard)),
+                        Err(error) => {
+                            answer(reply, Err(error));
+                            continue;
+                        }
+                    }
                 }
             };
             let start = wave.len();

@@ -169,6 +169,7 @@ impl ShardState {
                     })
                 }
                 (Done::Reply(_), Record::Plant(plant)) => Some(plant.version),
+                (Done::Reply(_), Record::Dashboard(dashboard)) => Some(dashboard.version),
                 _ => None,
             };
             ended.push((pending.done, end, value));

@@ -1,0 +1,146 @@
+// `node e2e/figures.mjs [MINUTES]`: what the page costs, as one JSON object. Not part of the tests, because figures of a
+// busy machine say nothing; run it alone, with a release build.
+//
+// - first_live_ms: from the start of loading until the page says that it is live (median of five loads, cold cache)
+// - first_js_gzip_kb: JavaScript that came over the wire until then
+// - fps_*, heap_mb_*: 1,000 machines that change five times a second each, told as the node tells them: merged to the rate
+//   that the page asked for. The socket is played within the page, so its work counts too.
+// - pages_100_cores: what 100 pages' subscriptions cost the node, in cores, over 20 s
+import { readFileSync } from "node:fs";
+import { Demo, launch, live, open } from "./support.mjs";
+
+const minutes = Number(process.argv[2] ?? 1);
+const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
+const figures = {};
+const demo = await Demo.start();
+const browser = await launch();
+
+const loads = [];
+for (let round = 0; round < 5; round += 1) {
+  const context = await browser.newContext({ viewport: { width: 1360, height: 860 } });
+  const page = await context.newPage();
+  const session = await context.newCDPSession(page);
+  await session.send("Network.enable");
+  const scripts = new Set();
+  let bytes = 0;
+  session.on("Network.responseReceived", ({ requestId, type }) => type === "Script" && scripts.add(requestId));
+  session.on("Network.loadingFinished", ({ requestId, encodedDataLength }) => { if (scripts.has(requestId)) bytes += encodedDataLength; });
+  const began = performance.now();
+  await page.goto(demo.url);
+  await live(page);
+  await page.locator(".tile").first().waitFor();
+  loads.push(performance.now() - began);
+  figures.first_js_gzip_kb = Math.round(bytes / 102.4) / 10;
+  await context.close();
+}
+figures.first_live_ms = Math.round(median(loads));
+
+// 1,000 machines.
+{
+  const context = await browser.newContext({ viewport: { width: 1360, height: 860 } });
+  const page = await context.newPage();
+  await page.addInitScript(() => {
+    const MACHINES = 1000;
+    const STATES = ["producing", "producing", "producing", "setup", "idle", "stopped", "down"];
+    class Played extends EventTarget {
+      static OPEN = 1;
+      constructor() {
+        super();
+        this.readyState = 0;
+        setTimeout(() => { this.readyState = 1; this.onopen?.(); }, 5);
+      }
+      tell(frame) { this.onmessage?.({ data: JSON.stringify(frame) }); }
+      send(text) {
+        const said = JSON.parse(text);
+        if (said.type !== "subscribe") return;
+        const { id, max_rate_hz: rate } = said;
+        if (id !== "machine") { this.tell({ type: "subscribed", id, twins: 0 }); this.tell({ type: "live", id, resume: "r" }); return; }
+        this.tell({ type: "subscribed", id, twins: MACHINES });
+        const of = (number) => `machine/m-${String(number).padStart(4, "0")}`;
+        for (let number = 0; number < MACHINES; number += 1) {
+          this.tell({ type: "snapshot", id, twin: of(number), rev: 1, value: { attributes: { name: `M ${number}`, location: `cell-${number % 40}` }, state: { quality: "good", execution: "producing", execution_since: new Date().toISOString() }, kpis: { oee: 0.7, good_parts: 1, energy_kwh: 5 } } });
+        }
+        this.tell({ type: "live", id, resume: "r" });
+        let rev = 1;
+        setInterval(() => {
+          rev += 1;
+          const at = new Date().toISOString();
+          for (let number = 0; number < MACHINES; number += 1) {
+            const patch = { kpis: { oee: 0.5 + ((number * 7 + rev) % 400) / 1000, good_parts: rev * 5, energy_kwh: rev }, updated_at: at };
+            if ((number + rev) % 20 === 0) patch.state = { execution: STATES[(number + rev) % STATES.length], execution_since: at };
+            this.tell({ type: "change", id, twin: of(number), rev, at, patch });
+          }
+          window.changes = (window.changes ?? 0) + MACHINES;
+        }, 1000 / Math.min(5, rate ?? 5));
+      }
+      close() {}
+    }
+    window.WebSocket = Played;
+  });
+  await page.goto(demo.url);
+  await page.locator(".tile").nth(999).waitFor({ state: "attached" });
+  const session = await context.newCDPSession(page);
+  const heap = async () => {
+    await session.send("HeapProfiler.collectGarbage");
+    const { usedSize } = await session.send("Runtime.getHeapUsage");
+    return Math.round(usedSize / 104_857.6) / 10;
+  };
+  const watch = (ms) =>
+    page.evaluate(
+      (span) =>
+        new Promise((done) => {
+          const began = performance.now();
+          let [frames, longest, last] = [0, 0, began];
+          const tick = (now) => {
+            frames += 1;
+            longest = Math.max(longest, now - last);
+            last = now;
+            if (now - began < span) requestAnimationFrame(tick);
+            else done({ fps: (frames * 1000) / (now - began), longest });
+          };
+          requestAnimationFrame(tick);
+        }),
+      ms,
+    );
+  await watch(3_000);
+  figures.heap_mb_begin = await heap();
+  const seen = [];
+  for (let minute = 0; minute < minutes; minute += 1) seen.push(await watch(60_000));
+  figures.heap_mb_end = await heap();
+  figures.fps_median = Math.round(median(seen.map(({ fps }) => fps)));
+  figures.fps_least_of_a_minute = Math.round(Math.min(...seen.map(({ fps }) => fps)));
+  figures.longest_frame_ms = Math.round(Math.max(...seen.map(({ longest }) => longest)));
+  figures.changes_taken = await page.evaluate(() => window.changes);
+  await context.close();
+}
+
+// 100 pages, as the node sees them.
+{
+  const { page, context } = await open(browser, demo, "/");
+  await live(page);
+  await page.evaluate(() => {
+    const subscriptions = [
+      { type: "subscribe", id: "machine", filter: "kind == 'machine'", max_rate_hz: 2, fields: ["attributes", "updated_at", "alarms", "kpis", "state.quality", "state.execution", "state.execution_since"] },
+      { type: "subscribe", id: "location", filter: "kind == 'location'", max_rate_hz: 2, fields: ["attributes", "updated_at", "alarms", "kpis", "state.quality", "state.air_quality", "state.metrics"] },
+    ];
+    window.sockets = Array.from({ length: 99 }, () => {
+      const socket = new WebSocket(`ws://${location.host}/v1/stream`, "gemba.v1");
+      socket.onopen = () => subscriptions.forEach((frame) => socket.send(JSON.stringify(frame)));
+      return socket;
+    });
+  });
+  await page.waitForFunction(() => window.sockets.every((socket) => socket.readyState === 1));
+  const cpu = () => {
+    const fields = readFileSync(`/proc/${demo.child.pid}/stat`, "utf8").split(") ")[1].split(" ");
+    return (Number(fields[11]) + Number(fields[12])) / 100;
+  };
+  await page.waitForTimeout(3_000);
+  const before = cpu();
+  await page.waitForTimeout(20_000);
+  figures.pages_100_cores = Math.round(((cpu() - before) / 20) * 100) / 100;
+  await context.close();
+}
+
+await browser.close();
+await demo.stop();
+console.log(JSON.stringify(figures, null, 1));

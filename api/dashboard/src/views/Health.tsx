@@ -1,0 +1,169 @@
+// How messages come in and what becomes of them; devices that nobody named; how the node stands.
+import Alert from "@mui/material/Alert";
+import Button from "@mui/material/Button";
+import { type ReactElement, useEffect, useMemo, useRef, useState } from "react";
+import { detail, isMissing, useIngestQuery, useOtherQuery, usePlantQuery, useReadyQuery, useRejectedQuery, useRetryRejectedMutation } from "../api/http";
+import type { RejectedMessage, SourceCounts } from "../api/shapes";
+import { useMoment } from "../app/time";
+import { useTwins } from "../live/hooks";
+import { idOf } from "../model/floor";
+import { age, dateTime, number } from "../model/format";
+import { addsUp, rates, unknownDevices } from "../model/ingest";
+import { Empty, Panel } from "../parts/Panel";
+import { State } from "../parts/State";
+import { t } from "../words";
+import { Bind } from "./Bind";
+
+const EVERY_MS = 2_000;
+
+const Spark = ({ values }: { values: number[] }): ReactElement => {
+  const most = Math.max(1, ...values);
+  const points = values.map((value, index) => `${(index * 100) / Math.max(1, values.length - 1)},${22 - (value / most) * 20}`).join(" ");
+  return <svg className="spark" viewBox="0 0 100 24" preserveAspectRatio="none" aria-hidden="true"><polyline points={points} /></svg>;
+};
+
+const Sources = (): ReactElement => {
+  const { data, error, fulfilledTimeStamp } = useIngestQuery(undefined, { pollingInterval: EVERY_MS });
+  const before = useRef<{ at: number; items: SourceCounts[] } | null>(null);
+  const [shown, setShown] = useState<Record<string, number[]>>({});
+  useEffect(() => {
+    if (!data || !fulfilledTimeStamp) return;
+    const last = before.current;
+    before.current = { at: fulfilledTimeStamp, items: data.items };
+    if (!last || fulfilledTimeStamp <= last.at) return;
+    const now = rates(last.items, data.items, (fulfilledTimeStamp - last.at) / 1000);
+    setShown((was) => Object.fromEntries(Object.entries(now).map(([source, rate]) => [source, [...(was[source] ?? []), rate].slice(-60)])));
+  }, [data, fulfilledTimeStamp]);
+  const items = data?.items ?? [];
+  const wrong = items.filter((item) => !addsUp(item));
+  const columns = ["received", "applied", "duplicate", "late", "rejected", "in_flight"] as const;
+  return (
+    <Panel title={t("health.sources")} table={() => ({ columns: ["source", ...columns, "since"], rows: items.map((item) => [item.source, ...columns.map((name) => item[name]), item.since]) })} {...(items[0] ? { note: `${t("health.since")} ${dateTime(items[0].since)}. ${wrong.length === 0 ? t("health.adds_up") : ""}` } : {})}>
+      {error && !data ? <Empty>{detail(error)}</Empty> : items.length === 0 ? <Empty>{data ? t("health.none") : t("common.loading")}</Empty> : (
+        <div className="scroll" tabIndex={0} role="region" aria-label={t("health.sources")}>
+          <table className="plain-table">
+            <thead><tr><th scope="col">{t("health.source")}</th><th scope="col" className="number">{t("health.rate")}</th><th scope="col"><span className="unseen">{t("health.trend")}</span></th>{columns.map((name) => <th key={name} scope="col" className="number">{t(`health.${name}`)}</th>)}</tr></thead>
+            <tbody>
+              {items.map((item) => {
+                const rate = shown[item.source];
+                return (
+                  <tr key={item.source}>
+                    <th scope="row">{item.source}</th>
+                    <td className="number">{rate ? `${number(rate[rate.length - 1], 1)} /s` : t("common.absent")}</td>
+                    <td><Spark values={rate ?? []} /></td>
+                    {columns.map((name) => <td key={name} className="number">{number(item[name])}</td>)}
+                  </tr>
+                );
+              })}
+            </tbody>
+          </table>
+        </div>
+      )}
+      {wrong.map((item) => <Alert key={item.source} severity="error">{t("health.adds_not", { source: item.source })}</Alert>)}
+    </Panel>
+  );
+};
+
+const Message = ({ item, onBind }: { item: RejectedMessage; onBind: (id: string) => void }): ReactElement => {
+  const moment = useMoment();
+  const [retry, { error, data, isLoading }] = useRetryRejectedMutation();
+  const sensor = unknownDevices([item], [], undefined)[0]?.id;
+  return (
+    <li className="message">
+      <p><strong>{item.detail}</strong></p>
+      <p className="faint">{item.code} · {item.source}{item.topic ? ` · ${item.topic}` : ""} · <span title={dateTime(item.at)}>{t("common.ago", { age: age(item.at, moment) })}</span></p>
+      <details><summary>{t("health.payload")}</summary><pre tabIndex={0}>{item.payload ?? `base64: ${item.payload_base64 ?? ""}`}{item.truncated ? "…" : ""}</pre></details>
+      <p className="buttons">
+        <Button variant="outlined" disabled={isLoading} onClick={() => void retry(item.id)}>{t("health.retry")}</Button>
+        {sensor && <Button onClick={() => onBind(sensor)}>{t("health.bind")}</Button>}
+        {error && <span className="bad" role="alert">{detail(error)}</span>}
+        {data && <span role="status">{t("health.retried", { outcome: data.outcome })}</span>}
+      </p>
+    </li>
+  );
+};
+
+const NodeState = (): ReactElement => {
+  const { data: ready } = useReadyQuery(undefined, { pollingInterval: 5_000 });
+  const cluster = useOtherQuery("v1/cluster", { pollingInterval: 10_000 });
+  const checkpoints = useOtherQuery("v1/checkpoints", { pollingInterval: 10_000 });
+  const quality = useOtherQuery("v1/quality", { pollingInterval: 30_000 });
+  return (
+    <div className="three">
+      <Panel title={t("health.node")}>
+        {ready ? (
+          <dl className="pairs">
+            <div><dt>{t("health.status")}</dt><dd><State area="health" word={ready.status} /></dd></div>
+            <div><dt>{t("health.shards")}</dt><dd>{t("health.of", { part: ready.shards_recovered, whole: ready.shards })}</dd></div>
+          </dl>
+        ) : <Empty>{t("common.loading")}</Empty>}
+        <p className="note"><a href="/metrics">{t("health.metrics")}</a></p>
+      </Panel>
+      <Other title={t("health.cluster")} answer={cluster} />
+      <Other title={t("health.checkpoints")} answer={checkpoints} />
+      <Other title={t("health.data_quality")} answer={quality} />
+    </div>
+  );
+};
+
+type Answer = { data?: unknown; error?: Parameters<typeof detail>[0] };
+
+/** What another part of the product tells: a list as a table, an object as pairs, or that it is not there. */
+const Other = ({ title, answer }: { title: string; answer: Answer }): ReactElement => {
+  const { data, error } = answer;
+  const simple = (value: unknown): string => (value === null || value === undefined ? t("common.absent") : typeof value === "object" ? (Array.isArray(value) ? value.map(simple).join(", ") : JSON.stringify(value)) : typeof value === "number" ? number(value, Number.isInteger(value) ? 0 : 2) : String(value));
+  const object = data as Record<string, unknown> | undefined;
+  const items = (Array.isArray(object?.items) ? object.items : Object.values(object ?? {}).find(Array.isArray)) as Record<string, unknown>[] | undefined;
+  const columns = [...new Set((items ?? []).slice(0, 20).flatMap((item) => (item && typeof item === "object" ? Object.keys(item) : [])))].slice(0, 7);
+  const pairs = Object.entries(object ?? {}).filter(([name, value]) => !Array.isArray(value) && name !== "cursor");
+  return (
+    <Panel title={title}>
+      {error ? <Empty>{isMissing(error) ? t("common.unavailable") : detail(error)}</Empty> : object === undefined ? <Empty>{t("common.loading")}</Empty> : (
+        <>
+          {pairs.length > 0 && <dl className="pairs">{pairs.map(([name, value]) => <div key={name}><dt>{name.replaceAll("_", " ")}</dt><dd>{simple(value)}</dd></div>)}</dl>}
+          {items && (items.length === 0 ? <Empty>{t("common.none")}</Empty> : (
+            <div className="scroll" tabIndex={0} role="region" aria-label={title}>
+              <table className="plain-table"><thead><tr>{columns.map((name) => <th key={name} scope="col">{name.replaceAll("_", " ")}</th>)}</tr></thead>
+                <tbody>{items.slice(0, 100).map((item, index) => <tr key={index}>{columns.map((name) => <td key={name}>{simple(item[name])}</td>)}</tr>)}</tbody></table>
+            </div>
+          ))}
+        </>
+      )}
+    </Panel>
+  );
+};
+
+export const Health = (): ReactElement => {
+  const rejected = useRejectedQuery(undefined, { pollingInterval: 5_000 });
+  const plant = usePlantQuery();
+  const machines = useTwins("machine");
+  const locations = useTwins("location");
+  const [bind, setBind] = useState<string | null>(null);
+  const [said_, setSaid] = useState<string | null>(null);
+  const items = rejected.data?.items ?? [];
+  const addresses = useMemo(() => [...Object.keys(machines.told), ...Object.keys(locations.told)], [machines.told, locations.told]);
+  const unknown = useMemo(() => unknownDevices(items, addresses, plant.data?.model), [items, addresses, plant.data]);
+  return (
+    <>
+      <h1>{t("health.title")}</h1>
+      {said_ && <Alert severity="success" onClose={() => setSaid(null)}>{said_}</Alert>}
+      <Sources />
+      <Panel title={t("health.unknown")} actions={<Button onClick={() => setBind("")}>{t("health.unknown_add")}</Button>}>
+        {unknown.length === 0 ? <Empty>{t("health.unknown_none")}</Empty> : (
+          <ul className="devices">
+            {unknown.map((device) => (
+              <li key={device.id}><strong>{device.id}</strong> <span className="faint">{device.twin ? t("health.unknown_registered", { twin: device.twin }) : t("health.unknown_aside", { count: device.messages })}</span> <Button variant="outlined" onClick={() => setBind(device.id)}>{t("health.bind")}</Button></li>
+            ))}
+          </ul>
+        )}
+      </Panel>
+      <Panel title={t("health.rejected_title")} {...(items.length > 0 ? { table: () => ({ columns: ["id", "at", "source", "topic", "code", "detail", "payload"], rows: items.map((item) => [item.id, item.at, item.source, item.topic, item.code, item.detail, item.payload]) }) } : {})}>
+        {rejected.error && !rejected.data ? <Empty>{detail(rejected.error)}</Empty> : items.length === 0 ? <Empty>{rejected.data ? t("health.rejected_none") : t("common.loading")}</Empty> : (
+          <ul className="messages">{items.map((item) => <Message key={item.id} item={item} onBind={setBind} />)}</ul>
+        )}
+      </Panel>
+      <NodeState />
+      {bind !== null && <Bind device={bind} twins={addresses.filter((address) => idOf(address) !== bind)} onClose={() => setBind(null)} onBound={(text) => { setBind(null); setSaid(text); }} />}
+    </>
+  );
+};

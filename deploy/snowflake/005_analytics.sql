@@ -1,0 +1,97 @@
+-- What people ask for. The lag decides the bill: a lag of one minute keeps a warehouse running all day (XSMALL: 24
+-- credits), 15 minutes let it sleep (about 1.7).
+USE SCHEMA {{database}}.{{schema}};
+
+-- Time-weighted, from the twins' own rollups: a mean of samples is biased where they are sent on change, and the
+-- growth of a register is not the sum of its readings.
+CREATE DYNAMIC TABLE IF NOT EXISTS MACHINE_UTILIZATION_HOURLY
+TARGET_LAG = '15 minutes'
+WAREHOUSE = {{warehouse}}_TRANSFORM_WH
+REFRESH_MODE = AUTO
+WITH ROW ACCESS POLICY TENANT_ISOLATION ON (TENANT_ID)
+AS
+SELECT
+    TENANT_ID,
+    TWIN_ID AS MACHINE_ID,
+    BUCKET_TS AS HOUR_TS,
+    SUM(IFF(METRIC = 'execution=producing', COVERED_S, 0))
+    / NULLIF(SUM(IFF(STARTSWITH(METRIC, 'execution=') AND METRIC <> 'execution=unknown', COVERED_S, 0)), 0)
+        AS AVG_UTILIZATION,
+    SUM(IFF(METRIC = 'energy_kwh', INCREASE, NULL)) AS TOTAL_ENERGY_KWH,
+    SUM(IFF(STARTSWITH(METRIC, 'execution='), INCREASE, 0)) AS STATE_CHANGES,
+    SUM(IFF(METRIC = 'cycle_count', INCREASE, NULL)) AS CYCLES,
+    SUM(IFF(METRIC = 'good_count', INCREASE, NULL)) AS GOOD_PARTS,
+    SUM(READING_COUNT) AS READING_COUNT,
+    BOOLOR_AGG(CORRECTED) AS CORRECTED
+FROM METRIC_ROLLUPS
+WHERE TWIN_KIND = 'machine' AND STEP = '1h'
+GROUP BY TENANT_ID, TWIN_ID, BUCKET_TS;
+
+-- A view: rows of a table would go on being "current" between two refreshes. No data is unknown, never good.
+CREATE VIEW IF NOT EXISTS AIR_QUALITY_CURRENT AS
+WITH NEWEST AS (
+    SELECT
+        TENANT_ID,
+        TWIN_ID AS LOCATION_ID,
+        UPDATED_TS,
+        STATE:state:metrics AS METRICS,
+        UPDATED_TS > DATEADD(MINUTE, -5, SYSDATE()) AS IS_FRESH
+    FROM TWIN_STATES
+    WHERE TWIN_KIND = 'location'
+)
+
+SELECT
+    TENANT_ID,
+    LOCATION_ID,
+    UPDATED_TS,
+    METRICS:co2_ppm:value::FLOAT AS CO2_PPM,
+    METRICS:voc_ppb:value::FLOAT AS VOC_PPB,
+    METRICS:pm25_ugm3:value::FLOAT AS PM25_UGM3,
+    METRICS:temperature_c:value::FLOAT AS TEMPERATURE_C,
+    METRICS:humidity_pct:value::FLOAT AS HUMIDITY_PCT,
+    CASE
+        WHEN NOT IS_FRESH THEN 'Unknown'
+        WHEN PM25_UGM3 > 55 OR CO2_PPM > 2000 THEN 'Poor'
+        WHEN PM25_UGM3 > 35 OR CO2_PPM > 1000 THEN 'Moderate'
+        WHEN PM25_UGM3 IS NULL OR CO2_PPM IS NULL THEN 'Unknown'
+        ELSE 'Good'
+    END AS AIR_QUALITY
+FROM NEWEST;
+
+-- A job may come to a place twice, so visits are numbered; the last one is still open.
+CREATE VIEW IF NOT EXISTS JOB_VISITS AS
+SELECT
+    TENANT_ID,
+    JOB_ID,
+    PRODUCT_ID,
+    LOCATION,
+    SCAN_TS AS ENTERED_TS,
+    ROW_NUMBER() OVER (PARTITION BY TENANT_ID, JOB_ID ORDER BY SCAN_TS, SEQ) AS VISIT_NO,
+    LEAD(SCAN_TS) OVER (PARTITION BY TENANT_ID, JOB_ID ORDER BY SCAN_TS, SEQ) AS LEFT_TS,
+    DATEDIFF(MILLISECOND, ENTERED_TS, LEFT_TS) / 1000 AS DWELL_S
+FROM JOB_TRACKING;
+
+CREATE DYNAMIC TABLE IF NOT EXISTS PRODUCTION_FLOW_ANALYSIS
+TARGET_LAG = '15 minutes'
+WAREHOUSE = {{warehouse}}_TRANSFORM_WH
+REFRESH_MODE = AUTO
+WITH ROW ACCESS POLICY TENANT_ISOLATION ON (TENANT_ID)
+AS
+SELECT
+    TENANT_ID,
+    JOB_ID,
+    MAX(PRODUCT_ID) AS PRODUCT_ID,
+    ARRAY_AGG(LOCATION) WITHIN GROUP (ORDER BY VISIT_NO) AS FLOW_PATH,
+    MIN(ENTERED_TS) AS STARTED_TS,
+    MAX(ENTERED_TS) AS LAST_SCAN_TS,
+    DATEDIFF(SECOND, MIN(ENTERED_TS), MAX(ENTERED_TS)) AS LEAD_TIME_S,
+    COUNT(*) AS VISITS,
+    COUNT(*) - COUNT(DISTINCT LOCATION) AS REWORK_VISITS,
+    MAX(DWELL_S) AS LONGEST_DWELL_S,
+    MAX_BY(LOCATION, DWELL_S) AS BOTTLENECK_LOCATION
+FROM JOB_VISITS
+GROUP BY TENANT_ID, JOB_ID;
+
+GRANT SELECT ON ALL TABLES IN SCHEMA {{database}}.{{schema}} TO ROLE {{role}}_ADMIN;
+GRANT SELECT ON ALL VIEWS IN SCHEMA {{database}}.{{schema}} TO ROLE {{role}}_ADMIN;
+GRANT SELECT ON ALL DYNAMIC TABLES IN SCHEMA {{database}}.{{schema}} TO ROLE {{role}}_ADMIN;
