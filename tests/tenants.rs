@@ -22,10 +22,11 @@ use support::{
 };
 
 const ROLES: [&str; 5] = ["device", "viewer", "operator", "engineer", "admin"];
-const PLANT: &str = "site: {id: plant-1}\nmachines: [{id: press-9, name: Secret press}]\n";
+const PLANT: &str = "site: {id: plant-1}\nmachines: [{id: press-9, name: Secret press}]\n\
+                     alarms: [{id: fast, applies_to: machine, condition: metrics.power_kw > 1}]\n";
 
 /// Who may call what: the least of viewer, operator, engineer; `send` is for all but viewers.
-const LEAST: [(&str, &str, &str); 18] = [
+const LEAST: [(&str, &str, &str); 29] = [
     ("get", "/v1/twins", "viewer"),
     ("get", "/v1/twins/{kind}/{id}", "viewer"),
     ("get", "/v1/twins/{kind}/{id}/history", "viewer"),
@@ -44,6 +45,17 @@ const LEAST: [(&str, &str, &str); 18] = [
     ("put", "/v1/dashboards/{id}", "viewer"),
     ("delete", "/v1/dashboards/{id}", "viewer"),
     ("get", "/v1/stream", "viewer"),
+    ("get", "/v1/alarms", "viewer"),
+    ("get", "/v1/alarms/figures", "viewer"),
+    ("get", "/v1/alarms/{id}", "viewer"),
+    ("get", "/v1/alarms/{id}/history", "viewer"),
+    ("post", "/v1/alarms/{id}/ack", "operator"),
+    ("post", "/v1/alarms/{id}/shelve", "operator"),
+    ("post", "/v1/alarms/{id}/unshelve", "operator"),
+    ("post", "/v1/alarms/{id}/comment", "operator"),
+    ("post", "/v1/alarms/{id}/out-of-service", "operator"),
+    ("post", "/v1/alarms/{id}/in-service", "operator"),
+    ("post", "/v1/alarms/{id}/reset", "operator"),
 ];
 
 fn may(role: &str, least: &str) -> bool {
@@ -89,7 +101,7 @@ fn operations(node: &Node) -> Vec<(String, String, &'static str)> {
     operations
 }
 
-/// A call of an operation about a twin or a rejected message.
+/// A call of an operation about a twin, an alarm of a twin, or a rejected message.
 fn request(method: &str, path: &str, kind: &str, id: &str) -> Request {
     let body = match path {
         "/v1/readings" => r#"{"sensor_id":"own","metrics":{"a":1}}"#,
@@ -97,9 +109,16 @@ fn request(method: &str, path: &str, kind: &str, id: &str) -> Request {
         "/v1/plant" | "/v1/plant/plan" if method != "GET" => "site: {id: own}",
         "/v1/dashboards/{id}" if method == "PUT" => r#"{"title":"own"}"#,
         _ if method == "PATCH" => r#"{"note":"mine"}"#,
+        _ if path.ends_with("/shelve") => r#"{"for":"30m"}"#,
+        _ if path.ends_with("/comment") => r#"{"comment":"mine"}"#,
         _ => "",
     };
-    Request::new(method, &path.replace("{kind}", kind).replace("{id}", id)).body(body)
+    let id = if path.starts_with("/v1/alarms") {
+        format!("machine:{id}:fast")
+    } else {
+        id.to_owned()
+    };
+    Request::new(method, &path.replace("{kind}", kind).replace("{id}", &id)).body(body)
 }
 
 fn token_of<'t>(tokens: &'t [String], of: &[(&str, &str)], tenant: &str, role: &str) -> &'t str {
@@ -163,7 +182,7 @@ fn what_another_tenant_has_answers_as_if_it_did_not_exist() {
             assert_tells_nothing(&own, &said);
             continue;
         }
-        let known = if path.contains("{kind}") {
+        let known = if path.contains("{kind}") || path.starts_with("/v1/alarms") {
             "press-9"
         } else if path.starts_with("/v1/dashboards") {
             "wall-1"

@@ -14,6 +14,7 @@ pub mod keyring;
 pub mod modbus;
 pub mod mqtt;
 pub mod node;
+pub mod notify;
 pub mod plant;
 pub mod settings;
 pub mod table;

@@ -3,6 +3,8 @@
 //! Promises: `start` returns before the shards have recovered, and a caller waits only for the shard it asks for,
 //! which is then recovered next; `stop` loses nothing. Knows nothing of HTTP or of who may ask what.
 
+mod alarms;
+mod command;
 mod commands;
 mod dashboards;
 pub mod flow;
@@ -35,6 +37,8 @@ use tokio::{
 };
 use tracing::error;
 
+pub use self::alarms::{AlarmFigures, AlarmQuery, AlarmsPage, PastChange};
+pub use self::command::CommandError;
 pub use self::folder::{FolderReport, shards_of, verify};
 pub(crate) use self::health::Health;
 pub use self::read::{EventsPage, HistoryPoint, ReadError, RejectedItem, Step};
@@ -42,10 +46,10 @@ use crate::{
     accounts::Accounts,
     changes::Hub,
     clock,
-    decode::Rejection,
     gate::Gate,
     ingest::Ingest,
     metric_definitions,
+    notify::Notifier,
     plants::PlantDirectory,
     settings::NodeSettings,
     shard::{Router, ShardActor, ShardArguments, ShardMsg, Shared, recover, router::control_number},
@@ -75,29 +79,6 @@ pub enum StartError {
     Store(#[from] StoreError),
 }
 
-/// Why a command was not carried out.
-#[derive(Debug, Clone, PartialEq, Error)]
-pub enum CommandError {
-    /// There is no such twin.
-    #[error("there is no such twin")]
-    NotFound,
-    /// The twin is at another revision than the caller thought.
-    #[error("the twin is at revision {current}")]
-    RevMismatch {
-        /// Its revision now.
-        current: u64,
-    },
-    /// The input cannot be carried out.
-    #[error("{}", .0.detail)]
-    Invalid(Rejection),
-    /// Too much is under way.
-    #[error("the node is busy (try again in a second)")]
-    Busy,
-    /// The storage is not available.
-    #[error("storage is not available: {0} (nothing was changed; try again)")]
-    Unavailable(String),
-}
-
 /// A running node. Cheap to clone.
 #[derive(Clone)]
 pub struct Node {
@@ -112,6 +93,7 @@ struct Inner {
     control: Arc<TwinTable>,
     hub: Hub,
     plants: Arc<PlantDirectory>,
+    notifier: Arc<Notifier>,
     gate: Arc<Gate>,
     accounts: Arc<Accounts>,
     router: Arc<Router>,
@@ -139,6 +121,7 @@ impl Node {
         let hub = Hub::new(settings.hub.clone());
         hub.attach(twins.clone());
         let plants = Arc::new(PlantDirectory::new());
+        let notifier = Arc::new(Notifier::new(settings.notify.clone(), &store)?);
         let gate = Gate::new(settings.admission);
         let accounts = Arc::new(Accounts::new(clock::now()));
         let router = Arc::new(Router::new(settings.shards));
@@ -155,6 +138,7 @@ impl Node {
                 control: TwinTable::new(),
                 hub,
                 plants,
+                notifier,
                 gate,
                 accounts,
                 router,
@@ -221,6 +205,7 @@ impl Node {
             store: inner.store.clone(),
             hub: inner.hub.clone(),
             plants: inner.plants.clone(),
+            notifier: inner.notifier.clone(),
         };
         let journal = inner.journal.clone();
         let recovered = tokio::task::spawn_blocking(move || recover(number, shared, table, &journal)).await;

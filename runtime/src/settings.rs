@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::{changes::HubSettings, history::HistorySettings};
+use crate::{changes::HubSettings, history::HistorySettings, notify::Destination};
 
 /// The settings of one node.
 #[derive(Debug, Clone)]
@@ -37,6 +37,8 @@ pub struct NodeSettings {
     pub history: HistorySettings,
     /// Subscriptions' limits.
     pub hub: HubSettings,
+    /// Who is told what becomes of alarms.
+    pub notify: Vec<Destination>,
     /// Journal everything but fold nothing: the limit that `gemba bench ingest` measures against.
     pub bench_skip_fold: bool,
 }
@@ -65,6 +67,7 @@ impl NodeSettings {
             state_cache_bytes: 128 << 20,
             history: HistorySettings::default(),
             hub: HubSettings::default(),
+            notify: Vec::new(),
             bench_skip_fold: false,
         }
     }

@@ -4,6 +4,8 @@
 //! consistent cut; each value carries a checksum and damage is reported, never used. It can always be made again
 //! from a whole journal. Layout: FORMAT.md.
 
+mod told;
+
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use gemba_twins::{
@@ -34,9 +36,11 @@ const DEDUPE: Bytes = Bytes::new("dedupe");
 const REJECTED: Bytes = Bytes::new("rejected");
 const SET_ASIDE: Bytes = Bytes::new("set_aside");
 const PLANTS: Bytes = Bytes::new("plants");
+/// How far each destination of notifications was told.
+const TOLD: Bytes = Bytes::new("told");
 const DASHBOARDS: Bytes = Bytes::new("dashboards");
-const TABLES: [Bytes; 10] = [
-    FOLDER, SHARDS, TWINS, KNOWN, ROLLUPS, DEDUPE, REJECTED, SET_ASIDE, PLANTS, DASHBOARDS,
+const TABLES: [Bytes; 11] = [
+    FOLDER, SHARDS, TWINS, KNOWN, ROLLUPS, DEDUPE, REJECTED, SET_ASIDE, PLANTS, DASHBOARDS, TOLD,
 ];
 
 /// The layout that FORMAT.md draws.
@@ -404,7 +408,7 @@ impl Store {
     pub(crate) fn verify(&self, seen: &mut dyn FnMut(u64)) -> Result<Vec<String>, StoreError> {
         let read = self.database.begin_read()?;
         let (mut damaged, mut count) = (Vec::new(), 0);
-        for definition in [SHARDS, TWINS, ROLLUPS, DEDUPE, REJECTED, PLANTS, DASHBOARDS] {
+        for definition in [SHARDS, TWINS, ROLLUPS, DEDUPE, REJECTED, PLANTS, DASHBOARDS, TOLD] {
             let name = redb::TableHandle::name(&definition).to_owned();
             for row in read.open_table(definition)?.iter()? {
                 let (key, value) = row?;

@@ -15,6 +15,7 @@ use std::{
 use gemba_twins::{
     id::{Kind, TenantId, TwinId},
     rollup::RollupRow,
+    time::Timestamp,
     twin::Twin,
 };
 use tokio::sync::watch;
@@ -39,8 +40,8 @@ pub(crate) struct SlotState {
     pub(crate) dirty: bool,
     /// Belongs to the snapshot that is being written and is not encoded yet.
     pub(crate) in_snapshot: bool,
-    /// Has an entry among the shard's deadlines.
-    pub(crate) has_deadline: bool,
+    /// Its entry among the shard's deadlines.
+    pub(crate) deadline: Option<Timestamp>,
     /// Its fold failed; it folds no more.
     pub(crate) set_aside: bool,
     /// The shard's batch that touched it last.
@@ -56,7 +57,7 @@ impl TwinSlot {
             twin,
             dirty: false,
             in_snapshot: false,
-            has_deadline: false,
+            deadline: None,
             set_aside: false,
             batch: 0,
             touched_s,

@@ -11,7 +11,9 @@ use super::{
 
 /// A small plant model.
 pub(crate) const PLANT: &str = "site: {id: plant-1}\nlocations: [{id: cell-1}, {id: cell-2}]\n\
-                                machines: [{id: cnc-01, name: Mazak 01, location: cell-1}]\n";
+                                machines: [{id: cnc-01, name: Mazak 01, location: cell-1, metrics: [{name: rpm, unit: rpm}]}]\n\
+                                alarms: [{id: fast, applies_to: machine, condition: metrics.rpm > 50},
+                                         {id: spinning, applies_to: machine, condition: metrics.rpm > 1}]\n";
 
 /// Milliseconds since 1970.
 #[expect(
@@ -42,11 +44,15 @@ fn example(name: &str) -> Option<String> {
     })
 }
 
-/// A call of an operation about the machine `cnc-01`, or the first rejected message.
+/// A call of an operation about the machine `cnc-01`, its alarms, or the first rejected message.
 pub(crate) fn example_request(node: &Node, path: &str, method: &str, operation: &Value) -> Request {
     let id = if path.starts_with("/v1/rejected") {
         let rejected = node.get("/v1/rejected");
         rejected["items"][0]["id"].as_str().expect("an id").to_owned()
+    } else if path.ends_with("shelve") {
+        "machine:cnc-01:spinning".to_owned()
+    } else if path.starts_with("/v1/alarms") {
+        "machine:cnc-01:fast".to_owned()
     } else if method == "delete" {
         "to-remove".to_owned()
     } else {
@@ -79,6 +85,8 @@ pub(crate) fn example_request(node: &Node, path: &str, method: &str, operation: 
         }
         (Some("#/components/schemas/DashboardContent"), _) => r#"{"title":"Wall"}"#.to_owned(),
         (Some("#/components/schemas/Scan"), _) => r#"{"job_id":"job-1","location":"cell-1"}"#.to_owned(),
+        (Some("#/components/schemas/Comment"), _) => r#"{"comment":"seen"}"#.to_owned(),
+        (Some("#/components/schemas/Shelve"), _) => r#"{"for":"30m"}"#.to_owned(),
         (Some("#/components/schemas/Reads"), _) => r#"{"reads":["E2801170200014CD9B5A08EC"]}"#.to_owned(),
         (Some("#/components/schemas/Epcis"), _) => json!({
             "type": "ObjectEvent", "action": "OBSERVE", "eventTime": "2026-01-15T10:00:00Z", "eventTimeZoneOffset": "+00:00",

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 pub use crate::{air::AirProfile, location::LocationConfig};
-use crate::{analysis::Analysis, calendar::Calendar};
+use crate::{alarm::AlarmRules, analysis::Analysis, calendar::Calendar};
 
 /// The part of the plant model that one twin folds by. A new one replaces the old one whole.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -27,6 +27,8 @@ pub struct TwinConfig {
     pub removed: bool,
     /// When the twin means to work, and how it is counted; `None` where the model says nothing of it.
     pub operation: Option<Box<Operation>>,
+    /// The rules of its alarms.
+    pub alarms: AlarmRules,
     /// What it works out beyond what is measured; `None` where that is nothing.
     pub analysis: Option<Arc<Analysis>>,
     /// What only locations have.

@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use crate::{config::TwinConfig, id::TwinId, line::MachineReport, refolded::Refolded, time::Timestamp};
+use crate::{
+    alarm::AlarmSaid, config::TwinConfig, id::TwinId, line::MachineReport, refolded::Refolded,
+    time::Timestamp,
+};
 
 /// A fact about one twin, in the past tense.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +42,8 @@ pub enum Body {
     Configured(Box<TwinConfig>),
     /// Time passed without data; `at` is the moment.
     Ticked,
+    /// Somebody did something about an alarm.
+    Alarm(AlarmSaid),
     /// Another twin told this one something.
     Told(TwinMessage),
     /// The past was folded again by a newer plant model, and taken over.

@@ -41,6 +41,8 @@ impl Twin {
             ["seq", "shard"] => Some(Field::Number(f64::from(self.position.shard))),
             ["seq", "seq"] => Some(Field::Number(self.position.seq as f64)),
             ["attributes", rest @ ..] => self.attribute(rest),
+            ["alarms"] => self.alarm_summary().map(|_| Field::Composite),
+            ["alarms", name] => self.alarm_field(name),
             ["kpis", name] => self.kpi_field(name),
             ["state", "metrics", name, part] => self.metric_field(name, part, now),
             ["state", "metrics", name] => {

@@ -3,6 +3,7 @@
 //! Invariant: nothing here does I/O, awaits, asks a clock or draws a random number; the same events in the same
 //! order give the same state, bit for bit, on every node and in every later replay.
 
+pub mod alarm;
 pub mod analysis;
 pub mod calendar;
 pub mod computed;

@@ -57,7 +57,14 @@ impl Twin {
             }
             let metric = self.metrics.see(name, value, at, config);
             let number = metric.and_then(|metric| u16::try_from(metric).ok());
-            quality.taken(&inspection, place, number.unwrap_or(u16::MAX), value, at, &self.metrics);
+            quality.taken(
+                &inspection,
+                place,
+                number.unwrap_or(u16::MAX),
+                value,
+                at,
+                &self.metrics,
+            );
             let Some(metric) = metric else { continue };
             let seen = Seen::of(value);
             if is_sealed || !self.pending.keep(metric, seen, at) {

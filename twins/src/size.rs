@@ -29,6 +29,7 @@ impl Twin {
             + attributes
             + self.config.as_deref().map_or(0, config_bytes)
             + nature_bytes(&self.nature)
+            + self.alarms.as_deref().map_or(0, crate::alarm::Alarms::heap_bytes)
             + self
                 .quality_of_data
                 .as_deref()

@@ -6,6 +6,7 @@ use prost::Message;
 
 use crate::{
     air::{Air, AirWire},
+    alarm::AlarmsWire,
     attributes::{Attributes, object, text as attributes_text},
     bucket::{Bucket, BucketWire, StateTime, States, Word},
     config::{Execution, MetricKind},
@@ -73,6 +74,8 @@ struct TwinWire {
     sealed_at_ms: Option<i64>,
     #[prost(bool, tag = "103")]
     nothing_sealed: bool,
+    #[prost(message, optional, tag = "120")]
+    alarms: Option<AlarmsWire>,
     #[prost(message, optional, tag = "160")]
     quality: Option<QualityWire>,
     #[prost(message, optional, tag = "161")]
@@ -226,6 +229,7 @@ impl Twin {
             pending: self.pending.wire(),
             sealed_at_ms: ms(self.sealed_at.filter(|_| self.sealed_at != self.data_at)),
             nothing_sealed: self.sealed_at.is_none() && self.data_at.is_some(),
+            alarms: self.alarms.as_deref().map(AlarmsWire::of),
             quality: self.quality_of_data.as_deref().map(QualityWire::of),
             forecasts: self.forecasts.as_deref().map(ForecastsWire::of),
         };
@@ -266,6 +270,7 @@ impl Twin {
             .transpose()?
             .unwrap_or_default();
         twin.stale = wire.stale;
+        twin.alarms = wire.alarms.map(AlarmsWire::alarms).transpose()?.flatten();
         twin.quality_score = wire.quality_score;
         twin.config = wire.config.map(config_from_wire).transpose()?.map(Box::new);
         twin.attributes = wire.attributes.map(|attributes| {

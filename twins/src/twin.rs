@@ -4,6 +4,7 @@
 //! the same bytes (`snapshot.rs`). Knows no clock: `now` reaches only the views.
 
 use crate::{
+    alarm::{AlarmChange, Alarms},
     attributes::{Attributes, object},
     config::TwinConfig,
     defaults::{declared_kind, is_needed},
@@ -47,6 +48,8 @@ pub struct Effects {
     pub messages: Vec<(TwinId, TwinMessage)>,
     /// Buckets that closed, and corrections of closed ones; to be merged into what is stored.
     pub rollups: Vec<RollupRow>,
+    /// What became of its alarms, in order.
+    pub alarms: Vec<AlarmChange>,
     /// How often a data contract was broken.
     pub violations: u32,
 }
@@ -82,6 +85,8 @@ pub struct Twin {
     pub(crate) attributes: Option<Box<Attributes>>,
     pub(crate) metrics: Metrics,
     pub(crate) nature: Nature,
+    /// Absent where the plant model has no rule for it.
+    pub(crate) alarms: Option<Box<Alarms>>,
     pub(crate) quality_of_data: Option<Box<Quality>>,
     pub(crate) forecasts: Option<Box<Forecasts>>,
 }
@@ -110,6 +115,7 @@ impl Twin {
             attributes: None,
             metrics: Metrics::default(),
             nature,
+            alarms: None,
             quality_of_data: None,
             forecasts: None,
         }
@@ -156,6 +162,9 @@ impl Twin {
             }
             Body::Configured(config) => self.fold_config(config, effects),
             Body::Ticked => self.fold_tick(event.at, effects),
+            Body::Alarm(said) => {
+                self.with_alarms(|alarms, twin| alarms.act(twin, said, event.at, &mut effects.alarms))
+            }
             Body::Refolded(refolded) => self.take_over(refolded),
             Body::Told(message) => match &mut self.nature {
                 Nature::Location(location) => {
@@ -176,8 +185,33 @@ impl Twin {
             self.rev = self.rev.saturating_add(1);
             self.position = position;
             self.updated_at = self.updated_at.max(Some(event.at));
+            if self.alarms.is_some() {
+                // The model and people have clocks of their own, and data may be of long ago: they do not move time on.
+                let at = match event.body {
+                    Body::Configured(_) | Body::AttributesSet(_) => Timestamp::default(),
+                    _ => event.at,
+                };
+                self.with_alarms(|alarms, twin| {
+                    alarms.judge(twin, at, &mut effects.alarms);
+                    true
+                });
+            }
         }
         outcome
+    }
+
+    /// Looks at the alarms and the rest of the twin side by side; says whether something applied.
+    fn with_alarms(&mut self, look: impl FnOnce(&mut Alarms, &Self) -> bool) -> Outcome {
+        let Some(mut alarms) = self.alarms.take() else {
+            return Outcome::Ignored;
+        };
+        let applied = look(&mut alarms, self);
+        self.alarms = Some(alarms);
+        if applied {
+            Outcome::Applied
+        } else {
+            Outcome::Ignored
+        }
     }
 
     fn fold_reading(&mut self, at: Timestamp, reading: &Reading, effects: &mut Effects) -> Outcome {
@@ -261,6 +295,10 @@ impl Twin {
             self.metrics.set_kind(index, kind, &mut effects.rollups);
         }
         self.leave_locations(&kept, effects);
+        let (before, rules) = (self.alarms.take(), std::mem::take(&mut kept.alarms));
+        let at = self.data_at.unwrap_or_default();
+        let alarms = Alarms::configured(before.map(|alarms| *alarms), rules, at, &mut effects.alarms);
+        self.alarms = alarms.map(Box::new);
         self.config = Some(Box::new(kept));
         if let Nature::Machine(machine) = &mut self.nature {
             machine.replan();
@@ -270,9 +308,14 @@ impl Twin {
     }
 
     fn fold_tick(&mut self, at: Timestamp, effects: &mut Effects) -> Outcome {
-        match self.stale_deadline() {
-            Some(deadline) if deadline <= at => {}
-            _ => return Outcome::Ignored,
+        let is_over = |deadline: Option<Timestamp>| deadline.is_some_and(|deadline| deadline <= at);
+        if !is_over(self.stale_deadline()) {
+            // An alarm's delay may be over; the alarms are judged after each event that applies.
+            return if is_over(self.alarm_deadline()) {
+                Outcome::Applied
+            } else {
+                Outcome::Ignored
+            };
         }
         let known_until = self.known_until(at);
         self.seal_all(effects);
@@ -291,6 +334,24 @@ impl Twin {
             return None;
         }
         self.data_at.map(|data_at| data_at.plus_ms(self.stale_after_ms()))
+    }
+
+    /// When something happens to one of its alarms unless an event comes before.
+    fn alarm_deadline(&self) -> Option<Timestamp> {
+        self.alarms.as_ref()?.bench.deadline
+    }
+
+    /// Whether the plant model has rules of alarms for it.
+    #[must_use]
+    pub fn has_alarms(&self) -> bool {
+        self.alarms.is_some()
+    }
+
+    /// When it has to be told that time has passed: a `Ticked` event of that time.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let deadlines = [self.stale_deadline(), self.alarm_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     pub(crate) fn is_stale(&self, now: Timestamp) -> bool {

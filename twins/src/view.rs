@@ -146,6 +146,9 @@ impl Serialize for TwinView<'_> {
         map.serialize_entry("attributes", &AllAttributes(twin.attributes.as_deref()))?;
         map.serialize_entry("state", &Of(self, Part::State))?;
         map.serialize_entry("kpis", &Of(self, Part::Kpis))?;
+        if let Some(alarms) = twin.alarm_summary() {
+            map.serialize_entry("alarms", &alarms)?;
+        }
         map.serialize_entry("links", &Of(self, Part::Links))?;
         map.end()
     }

@@ -9,6 +9,7 @@ use prost::Message;
 use thiserror::Error;
 
 use crate::{
+    alarm::AlarmSaidWire,
     event::{AttributesSet, Body, Event, Origin, Reading, Scan, SensorType, TwinMessage, Value},
     id::{Kind, TenantId, TwinId},
     job::wire::{EstimatedWire, FinishedWire, JobFlowWire},
@@ -49,7 +50,7 @@ struct EventWire {
     origin: Option<OriginWire>,
     #[prost(
         oneof = "BodyWire",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 101, 140, 141, 142, 160"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 101, 120, 140, 141, 142, 160"
     )]
     body: Option<BodyWire>,
 }
@@ -74,6 +75,8 @@ enum BodyWire {
     JobDwellCorrected(CorrectionWire),
     #[prost(message, boxed, tag = "101")]
     MachineReported(Box<ReportWire>),
+    #[prost(message, tag = "120")]
+    Alarm(AlarmSaidWire),
     #[prost(message, tag = "160")]
     Refolded(RefoldedWire),
     #[prost(message, tag = "140")]
@@ -298,6 +301,7 @@ fn body_to_wire(body: &Body) -> BodyWire {
         Body::Told(TwinMessage::MachineReported(report)) => {
             BodyWire::MachineReported(Box::new(report_to_wire(report)))
         }
+        Body::Alarm(said) => BodyWire::Alarm(AlarmSaidWire::of(said)),
         Body::Refolded(refolded) => BodyWire::Refolded(RefoldedWire::of(refolded)),
         Body::Told(TwinMessage::JobEntered {
             job,
@@ -366,6 +370,7 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
         }),
         BodyWire::Configured(wire) => Body::Configured(Box::new(config_from_wire(wire)?)),
         BodyWire::Ticked(_) => Body::Ticked,
+        BodyWire::Alarm(wire) => Body::Alarm(wire.said()?),
         BodyWire::Refolded(wire) => Body::Refolded(Box::new(wire.refolded())),
         BodyWire::JobEntered(wire) => Body::Told(TwinMessage::JobEntered {
             job: wire.job.into(),

@@ -142,6 +142,7 @@ fn greeting(url: &str, mqtt: &str, machines: usize, folder: &str) -> String {
   machines   curl '{url}/v1/twins?kind=machine'
   live       gemba get machine --watch --url {url}
   a job      gemba get job --url {url}
+  alarms     gemba alarms --url {url}      then: gemba alarms ack ID --comment 'on my way' --url {url}
   search     curl -G '{url}/v1/twins' --data-urlencode 'filter=state.execution != \"producing\"'
   all calls  {url}/docs
 

@@ -97,7 +97,7 @@ pub(super) fn run(args: &GetArgs) -> anyhow::Result<()> {
 }
 
 /// A field as a table shows it; what is not known is a dash.
-fn shown(value: &Json) -> String {
+pub(super) fn shown(value: &Json) -> String {
     match value {
         Json::Null => "-".into(),
         Json::String(text) => text.clone(),

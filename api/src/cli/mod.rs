@@ -3,6 +3,7 @@
 //! Promises: errors are one sentence on stderr that names the thing and the mend; exit status 0 done, 1 failed, 2
 //! wrong usage; `--json` where a script would want it.
 
+mod alarms;
 mod client;
 mod demo;
 mod export;
@@ -42,6 +43,11 @@ enum Command {
         after_help = "Examples:\n  gemba get machine --filter 'kpis.oee < 0.6'\n  gemba get job/job-0007\n  gemba get machine --watch"
     )]
     Get(get::GetArgs),
+    /// Alarms in the terminal: list, follow, acknowledge, shelve
+    #[command(
+        after_help = "Examples:\n  gemba alarms --state unacknowledged\n  gemba alarms ack machine:cnc-07:spindle_hot --comment 'on my way'\n  gemba alarms shelve machine:cnc-07:spindle_hot --for 30m\n  gemba alarms history machine:cnc-07:spindle_hot"
+    )]
+    Alarms(alarms::AlarmsArgs),
     /// Sets the plant model of a running node
     #[command(after_help = "Example: gemba apply -f plant.yaml")]
     Apply(plant::PlantArgs),
@@ -139,6 +145,7 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Get(args) => get::run(&args),
+        Command::Alarms(args) => alarms::run(&args),
         Command::Apply(args) => plant::apply(&args),
         Command::Plan(args) => plant::plan(&args),
         Command::Refold(args) => refold::run(&args),

@@ -123,7 +123,7 @@ impl Running {
             ),
             None => None,
         };
-        let mut brokers = Vec::new();
+        let mut brokers = node.notify(&told)?;
         for settings in config.brokers {
             let (ingest, told, node) = (node.ingest().clone(), told.clone(), node.clone());
             brokers.push(tokio::spawn(async move {

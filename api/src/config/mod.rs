@@ -5,6 +5,7 @@
 //! secrets are masked when shown. Two stages: what was written (`written.rs`) and what is valid (here).
 
 mod modbus;
+mod notify;
 mod written;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -103,6 +104,7 @@ impl Config {
         node.snapshot_events = written.snapshot.events.max(1);
         node.snapshot_every = Duration::from_secs(written.snapshot.every_s.max(1));
         node.segment_bytes = written.journal.segment_bytes.max(1 << 20);
+        node.notify = notify::destinations(&written.notify)?;
         let unless_zero = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
         node.journal_retention = unless_zero(written.journal.retention_s);
         // A data folder that is absolute stays so; a folder that is absolute leaves it.

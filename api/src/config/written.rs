@@ -24,6 +24,7 @@ pub(super) struct Written {
     pub(super) broker: Vec<Broker>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) modbus: Vec<super::modbus::Modbus>,
+    pub(super) notify: Vec<super::notify::Notify>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -337,7 +338,7 @@ fn masked(value: &Value) -> Value {
             entries
                 .iter()
                 .map(|(key, value)| {
-                    let value = if key == "hash" {
+                    let value = if key == "hash" || key == "secret" {
                         Value::String("***".into())
                     } else {
                         masked(value)

@@ -4,10 +4,11 @@ use serde_json::{Map, Value as Json, json};
 use warp::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use super::{
+    alarms::What,
     page,
     problem::Reply,
     routes::{self, App},
-    table::{Operation, ROUTES},
+    table::{Operation, all_routes},
 };
 
 /// Answers what everybody may see; `None` for everything else.
@@ -72,7 +73,7 @@ fn ready(app: &App) -> Reply {
 /// The OpenAPI document, made of the same table that the dispatch uses.
 pub(super) fn document() -> Json {
     let mut paths: Map<String, Json> = Map::new();
-    for route in ROUTES {
+    for route in all_routes() {
         let path = format!("/{}", route.path.join("/"));
         let in_path = route
             .path
@@ -83,7 +84,10 @@ pub(super) fn document() -> Json {
             .collect();
         parameters.extend(parameters_of(route.operation));
         let mut operation = json!({
-            "operationId": format!("{:?}", route.operation),
+            "operationId": match route.operation {
+                Operation::Alarms(what) => format!("{what:?}"),
+                operation => format!("{operation:?}"),
+            },
             "summary": route.summary,
             "description": format!("Least role: {:?}.", route.least),
             "parameters": parameters,
@@ -164,6 +168,22 @@ fn parameters_of(operation: Operation) -> Vec<Json> {
         Operation::Shifts | Operation::MachineJobs => {
             vec![query("limit", "Most items, 1 to 100; 10 if absent")]
         }
+        Operation::Alarms(What::ListAlarms) => list(vec![
+            query(
+                "state",
+                "States with commas between, or all, active, unacknowledged; all but normal if absent",
+            ),
+            query("priority", "low, medium, high, urgent, with commas between"),
+            query("twin", "Only those of this twin, e.g. machine/cnc-07"),
+            query("kind", "machine or location"),
+        ]),
+        Operation::Alarms(What::AlarmHistory) => vec![
+            query(
+                "from",
+                "All since this time (RFC 3339), from the journal; the newest few if absent",
+            ),
+            query("limit", "Most items, 1 to 1000; 100 if absent"),
+        ],
         Operation::Quality => list(vec![
             query("twin", "Only the sensors of this twin, e.g. machine/cnc-07"),
             query("sensor", "Only this sensor"),
@@ -209,6 +229,11 @@ fn body_of(operation: Operation) -> Option<Json> {
         Operation::PutPlant | Operation::PlanPlant => Some(
             json!({"required": true, "content": {"application/yaml": {"schema": {"type": "object"}}, "application/json": {"schema": {"type": "object"}}}}),
         ),
+        Operation::Alarms(What::ListAlarms | What::AlarmFigures | What::GetAlarm | What::AlarmHistory) => {
+            None
+        }
+        Operation::Alarms(What::ShelveAlarm) => Some(json_of("Shelve")),
+        Operation::Alarms(_) => Some(json_of("Comment")),
         _ => None,
     }
 }
@@ -224,6 +249,9 @@ fn answer_of(operation: Operation) -> &'static str {
         | Operation::EpcisCapture => "BatchAnswer",
         Operation::History => "History",
         Operation::Shifts | Operation::MachineJobs => "List",
+        Operation::Alarms(What::ListAlarms | What::AlarmHistory) => "List",
+        Operation::Alarms(What::AlarmFigures) => "AlarmFigures",
+        Operation::Alarms(_) => "Alarm",
         Operation::Fork => "Forked",
         Operation::Refold => "List",
         Operation::Forecast => "Forecast",
@@ -264,6 +292,22 @@ fn schemas() -> Json {
         "BatchAnswer": {"type": "object", "required": ["accepted", "duplicates", "rejected"], "properties": {
             "accepted": {"type": "integer"}, "duplicates": {"type": "integer"},
             "rejected": {"type": "array", "items": {"type": "object", "properties": {"index": {"type": "integer"}, "code": text, "detail": text}}}}},
+        "Alarm": {"type": "object", "required": ["id", "twin", "rule", "text", "state", "priority", "count"], "properties": {
+            "id": text, "twin": text, "rule": text, "text": text,
+            "state": {"enum": ["normal", "unacknowledged_active", "acknowledged_active", "rtn_unacknowledged", "latched_unacknowledged", "latched_acknowledged", "shelved", "suppressed", "out_of_service"]},
+            "priority": {"enum": ["low", "medium", "high", "urgent"]},
+            "since": {"type": ["string", "null"]}, "raised_at": {"type": ["string", "null"]}, "returned_at": {"type": ["string", "null"]},
+            "acknowledged_at": {"type": ["string", "null"]}, "acknowledged_by": {"type": ["string", "null"]}, "comment": {"type": ["string", "null"]},
+            "shelved_until": {"type": ["string", "null"]}, "metric": {"type": ["string", "null"]}, "value": {"type": ["number", "string", "boolean", "null"]},
+            "count": {"type": "integer"}, "latching": {"type": "boolean"}}},
+        "AlarmFigures": {"type": "object", "required": ["active", "unacknowledged", "per_10_min", "flood", "chattering", "stale"], "properties": {
+            "active": {"type": "integer"}, "unacknowledged": {"type": "integer"}, "shelved": {"type": "integer"}, "per_10_min": {"type": "integer"},
+            "flood": {"type": "boolean"}, "chattering": {"type": "array", "items": text}, "stale": {"type": "array", "items": text}}},
+        "AlarmSummary": {"type": "object", "required": ["active", "unacknowledged", "highest_severity", "shelved"], "properties": {
+            "active": {"type": "integer"}, "unacknowledged": {"type": "integer"}, "shelved": {"type": "integer"},
+            "highest_severity": {"type": ["string", "null"]}}},
+        "Comment": {"type": "object", "properties": {"comment": text}},
+        "Shelve": {"type": "object", "required": ["for"], "properties": {"for": text, "comment": text}},
         "Problem": {"type": "object", "required": ["type", "title", "status", "code", "detail"], "properties": {
             "type": text, "title": text, "status": {"type": "integer"}, "code": text, "detail": text}},
         "Reading": {"type": "object", "required": ["sensor_id", "metrics"], "properties": {

@@ -3,6 +3,7 @@
 //! Promises: the tenant comes from the credential; every error is RFC 9457 with a stable code; bodies are bounded.
 //! Knows nothing of storage or folds beyond what the node offers.
 
+mod alarms;
 mod dashboards;
 mod docs;
 mod flow;

@@ -5,6 +5,7 @@ use gemba_runtime::{
     filter::{FilterError, SearchError},
     node::{CommandError, ReadError, StoreError},
 };
+use gemba_twins::alarm::AlarmRefused;
 use serde_json::json;
 use warp::http::{HeaderValue, Response, StatusCode, header};
 
@@ -81,6 +82,14 @@ impl From<CommandError> for Problem {
                 let detail = format!("{detail} (read it again and decide anew)");
                 Self::new(StatusCode::PRECONDITION_FAILED, "twin.rev_mismatch", detail)
             }
+            CommandError::StateMismatch { .. } => {
+                let detail = format!("{detail} (read it again and decide anew)");
+                Self::new(StatusCode::PRECONDITION_FAILED, "alarm.state_mismatch", detail)
+            }
+            CommandError::Alarm(refused @ AlarmRefused::Unknown) => {
+                Self::new(StatusCode::NOT_FOUND, refused.code(), detail)
+            }
+            CommandError::Alarm(refused) => Self::new(StatusCode::CONFLICT, refused.code(), detail),
             CommandError::Invalid(Rejection { code, .. }) => Self::invalid(code, detail),
             CommandError::Busy => Self::busy(),
             CommandError::Unavailable(_) => {

@@ -21,10 +21,10 @@ use warp::{
 };
 
 use super::{
-    dashboards, docs, flow, fork, ingest, plant,
+    alarms, dashboards, docs, flow, fork, ingest, plant,
     problem::{Problem, Reply},
     quality, refold, stream,
-    table::{Operation, ROUTES, Route},
+    table::{Operation, Route, all_routes},
     twins,
 };
 
@@ -145,7 +145,7 @@ where
                 .zip(&parts)
                 .all(|(wanted, part)| wanted.starts_with('{') || wanted == part)
     };
-    let mut same_path = ROUTES.iter().filter(fits).peekable();
+    let mut same_path = all_routes().filter(fits).peekable();
     // The stream has filters of its own; what comes here with its path has another method.
     if same_path.peek().is_none() && path != "/v1/stream" {
         let detail = format!("nothing is at {path} (see /docs)");
@@ -200,6 +200,7 @@ where
         Operation::Ingest => ingest::counts(&call),
         Operation::ListRejected => ingest::list_rejected(&call).await,
         Operation::RetryRejected => ingest::retry(&call).await,
+        Operation::Alarms(what) => alarms::call(&call, what).await,
         Operation::WriteHistory => {
             call.app.node.write_history().await;
             Ok(json(StatusCode::OK, br#"{"written":true}"#.to_vec()))

@@ -5,6 +5,8 @@
 use gemba_runtime::keyring::Role;
 use warp::http::Method;
 
+use super::alarms;
+
 /// What a call does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
@@ -27,6 +29,7 @@ pub(super) enum Operation {
     Ingest,
     ListRejected,
     RetryRejected,
+    Alarms(alarms::What),
     WriteHistory,
     Flow,
     RfidImpinj,
@@ -48,7 +51,7 @@ pub(super) struct Route {
     pub(super) summary: &'static str,
 }
 
-const fn route(
+pub(super) const fn route(
     method: Method,
     path: &'static [&'static str],
     least: Role,
@@ -270,3 +273,8 @@ pub(super) static ROUTES: &[Route] = &[
         "Remove a dashboard of one's own",
     ),
 ];
+
+/// The table: what stands here, and what its own file says of alarms.
+pub(super) fn all_routes() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().chain(&alarms::ROUTES)
+}

@@ -327,6 +327,10 @@ fn event_json(seq: u64, event: &Event) -> Json {
             json!({"model_version": config.model_version, "removed": config.removed}),
         ),
         Body::Ticked => ("ticked", json!({})),
+        Body::Alarm(said) => (
+            "alarm",
+            json!({"rule": said.rule, "action": said.action.as_str(), "by": said.by, "comment": said.comment}),
+        ),
         Body::Refolded(refolded) => (
             "refolded",
             json!({"model_version": refolded.model_version, "from": refolded.from, "by": refolded.by}),

@@ -28,6 +28,8 @@ pub(super) struct SimulatedMachine {
     energy_kwh: f64,
     power_kw: f64,
     full_kw: f64,
+    /// Of machines with a spindle.
+    spindle_c: Option<f64>,
     last: Option<Timestamp>,
 }
 
@@ -58,6 +60,7 @@ impl SimulatedMachine {
             energy_kwh: round(random.between(2_000.0, 90_000.0), 2),
             power_kw: 0.0,
             full_kw,
+            spindle_c: (prefix == "cnc").then_some(24.0),
             last: None,
         }
     }
@@ -81,6 +84,16 @@ impl SimulatedMachine {
             State::Idle | State::Stopped => 0.2,
             State::Down | State::PlannedDown => 0.05,
         };
+        if let Some(spindle_c) = self.spindle_c {
+            // Warm while it cuts; each third of an hour its coolant fails for a minute and a half.
+            let fails = now.ms().rem_euclid(1_200_000) < 90_000;
+            let aim = match (self.state, fails) {
+                (State::Producing, true) => 110.0,
+                (State::Producing, false) => 58.0,
+                _ => 24.0,
+            };
+            self.spindle_c = Some(spindle_c + (aim - spindle_c) * (ms as f64 / 45_000.0).min(1.0));
+        }
         self.power_kw = round(self.full_kw * load, 2);
         self.energy_kwh += self.power_kw * ms as f64 / 3_600_000.0;
         if self.state == State::Producing {
@@ -126,6 +139,11 @@ impl SimulatedMachine {
             good: self.good,
             power_kw: self.power_kw,
         }
+    }
+
+    /// The temperature of its spindle, if it has one.
+    pub(super) fn spindle_temp_c(&self) -> Option<f64> {
+        self.spindle_c.map(|celsius| round(celsius, 1))
     }
 
     /// The register of its energy meter.

@@ -67,6 +67,21 @@ const CELL: usize = 4;
 const LATENESS_MS: i64 = 10_000;
 /// Where jobs end.
 const EXIT: &str = "shipping";
+/// What needs a person: the spindles when their coolant fails, the air when all machines of a cell run.
+const ALARMS: &str = "\
+alarms:
+  - id: spindle_hot
+    applies_to: machine
+    condition: metrics.spindle_temp_c > 80
+    priority: high
+    text: Spindle too hot
+    deadband: 5
+    on_delay: 5s
+  - {id: down, applies_to: machine, condition: state.execution == \"down\", priority: medium, text: Stands still by a fault, on_delay: 20s}
+  - {id: silent, applies_to: machine, stale: 1m, priority: low, text: Sends nothing}
+  - {id: co2, applies_to: location, condition: metrics.co2_ppm > 1000, priority: medium, text: Open the windows, deadband: 100}
+  - {id: dust, applies_to: location, condition: metrics.pm25_ugm3 > 35.4, priority: high, text: Fine dust, latching: true}
+";
 const PRODUCTS: [&str; 4] = ["housing", "shaft", "bracket", "valve-block"];
 
 impl Plant {
@@ -154,6 +169,7 @@ impl Plant {
                 "  - {{id: air-{cell}, feeds: location/cell-{cell}, type: AIR_QUALITY}}\n"
             ));
         }
+        text.push_str(ALARMS);
         text
     }
 
@@ -175,13 +191,17 @@ impl Plant {
             if let Some(truth) = &mut self.truth {
                 truth.machine(&id, cell, ideal_cycle_ms, now, said);
             }
-            let metrics = json!({
+            let spindle_temp_c = machine.spindle_temp_c();
+            let mut metrics = json!({
                 "execution": said.state,
                 "cycle_count": said.cycles,
                 "good_count": said.good,
                 "scrap_count": said.cycles - said.good,
                 "power_kw": said.power_kw,
             });
+            if let Some(celsius) = spindle_temp_c {
+                metrics["spindle_temp_c"] = celsius.into();
+            }
             out.push(self.reading(&id, &id, "MACHINE", Some(cell), now, metrics));
             if (second + number as i64) % 15 == 0 {
                 if let Some(truth) = &mut self.truth {
@@ -368,5 +388,6 @@ mod tests {
         let plant = Plant::new(9, 1);
         let model = plant.model().expect("a plant model");
         assert_eq!(model.machines().len(), 9);
+        assert_eq!(model.alarms().len(), 5);
     }
 }

@@ -10,8 +10,6 @@ use serde_json::{Map, Value as Json, json};
 
 use super::ledger::{HOUR_MS, Ledger, Sample, Sums};
 
-const MS_PER_HOUR: f64 = 3_600_000.0;
-
 /// A machine as it says it is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Said {

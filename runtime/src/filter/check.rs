@@ -68,10 +68,6 @@ const OPERATORS: [&str; 18] = [
     op::INDEX,
     op::IN,
 ];
-/// Deepest nesting of brackets and signs: the parser recurses.
-const NESTING_MAX: usize = 24;
-/// Longest chain of operators of one kind: it becomes an expression as deep as it is long.
-const CHAIN_MAX: usize = 200;
 /// Deepest expression.
 const DEPTH_MAX: usize = 256;
 /// Most loops (`exists`, `all`, `map`, `filter`), one after the other.
@@ -82,47 +78,6 @@ const LOOPS_MAX: usize = 8;
 pub(super) struct Refused {
     pub(super) node: u64,
     pub(super) detail: String,
-}
-
-/// What the text's shape says against parsing it at all.
-pub(super) fn shape(text: &str) -> Option<String> {
-    let (mut depth, mut deepest, mut signs, mut chain) = (0_usize, 0, 0_usize, 0_usize);
-    let mut quote = None;
-    for character in text.chars() {
-        match quote {
-            // An escaped quote counts as the end: what follows is then counted although it is text, on the safe side.
-            Some(open) if character == open => quote = None,
-            Some(_) => continue,
-            None => {}
-        }
-        match character {
-            '"' | '\'' => quote = Some(character),
-            '(' | '[' | '{' | '?' => {
-                depth += 1;
-                chain += 1;
-            }
-            ')' | ']' | '}' => depth = depth.saturating_sub(1),
-            '+' | '*' | '/' | '%' | '.' | '<' | '>' | '=' => chain += 1,
-            _ => {}
-        }
-        // `!!!x` and `- - x` nest without brackets.
-        signs = match character {
-            '!' | '-' => signs + 1,
-            character if character.is_whitespace() => signs,
-            _ => 0,
-        };
-        if matches!(character, '&' | '|' | ',') {
-            // Those are balanced by the parser, or form lists.
-            chain = 0;
-        }
-        deepest = deepest.max(depth + signs);
-        if chain > CHAIN_MAX {
-            return Some(format!(
-                "the filter holds a chain of more than {CHAIN_MAX} operators"
-            ));
-        }
-    }
-    (deepest > NESTING_MAX).then(|| format!("the filter nests deeper than {NESTING_MAX} levels"))
 }
 
 /// The names of the twin's fields that an expression asks for.

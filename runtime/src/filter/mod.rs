@@ -108,7 +108,7 @@ impl Filter {
             );
             return Err(FilterError::new(detail, None));
         }
-        if let Some(detail) = check::shape(text) {
+        if let Some(detail) = gemba_twins::alarm::shape("filter", text) {
             return Err(FilterError::new(detail, None));
         }
         // The parser is generated code over foreign text; should it panic, the text is to blame.

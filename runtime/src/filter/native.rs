@@ -252,6 +252,10 @@ fn path(expression: &IdedExpr) -> Option<Path> {
     let path = any_path(expression)?;
     let parts: Vec<&str> = path.iter().map(|part| &**part).collect();
     let is_known = match parts.as_slice() {
+        [
+            "alarms",
+            "active" | "unacknowledged" | "highest_severity" | "shelved",
+        ] => true,
         ["attributes", ..] | ["seq" | "kpis" | "state", _] => path.len() <= Filter::PATH_MAX,
         ["state", "metrics", _] | ["state", "metrics", _, _] => true,
         [_] => true,

@@ -112,6 +112,16 @@ enum Ended {
     NotDurable,
 }
 
+/// The options of a client that only publishes to a broker.
+pub(crate) fn client_options(
+    name: &str,
+    url: &str,
+    client_id: &str,
+    ca: Option<PathBuf>,
+) -> Result<rumqttc::MqttOptions, String> {
+    options::to_publish(name, url, client_id, ca).map_err(|invalid| invalid.detail)
+}
+
 /// Stays connected to a broker until `shutdown` turns true.
 pub async fn run(
     settings: BrokerSettings,

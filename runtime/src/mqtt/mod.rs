@@ -19,6 +19,7 @@ mod broker;
 
 mod metric_names;
 
+pub(crate) use broker::client_options;
 pub use broker::{BrokerDecoder, BrokerSettings, BrokerSubscription, InvalidBroker, run as run_broker};
 pub use listener::{ListenError, Listener, ListenerSettings, serve};
 pub use tls::{TlsError, TlsFiles, server_config};

@@ -21,8 +21,9 @@ use gemba_twins::{
 use super::{HistoryPoint, Inner, Node, ReadError};
 use crate::{
     clock,
-    history::{Cell, FiledRow, FiledRows, FlushError, KPIS, ROLLUPS, STATES, ShardWriter, Sheet, address, compact, day_of, delete_older,
-        folder_of, name_of, push_rollup, write_sheet,
+    history::{
+        Cell, FiledRow, FiledRows, FlushError, KPIS, ROLLUPS, STATES, ShardWriter, Sheet, address, compact,
+        day_of, delete_older, folder_of, name_of, push_rollup, write_sheet,
     },
     metric_definitions as names,
     shard::record,

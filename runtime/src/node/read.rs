@@ -255,6 +255,17 @@ impl Inner {
         at: Timestamp,
         started: Option<Instant>,
     ) -> Result<Option<Option<Twin>>, ReadError> {
+        self.fold_again(id, at, started, |_| ())
+    }
+
+    /// Folds a twin again from its first event on; `look` sees what each event led to.
+    pub(super) fn fold_again(
+        &self,
+        id: &TwinId,
+        at: Timestamp,
+        started: Option<Instant>,
+        mut look: impl FnMut(&mut Effects),
+    ) -> Result<Option<Option<Twin>>, ReadError> {
         let shard = self.router.shard_of(id);
         let oldest = self.journal.first_seq(ShardId::new(shard)).get();
         if oldest > 1 {
@@ -265,6 +276,7 @@ impl Inner {
         self.each_event(id, 0, |seq, event| {
             if event.received_at <= at {
                 twin.fold(Position { shard, seq }, &event, &mut effects);
+                look(&mut effects);
                 effects = Effects::default();
             }
             in_time = started.is_none_or(|started| started.elapsed() < WORK_MAX);

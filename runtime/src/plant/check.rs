@@ -10,7 +10,7 @@ use gemba_twins::{
 };
 
 use super::{
-    PlantModel, analysis,
+    PlantModel, alarms, analysis,
     configs::{LEVELS_MAX, all, declared},
     model::{METRIC_KINDS, word},
     readers,
@@ -79,12 +79,14 @@ pub(super) fn check(model: &PlantModel, problems: &mut Problems) {
             format!("{known} {id} is not in the model{hint}"),
         );
     }
+    unique("alarms", model.alarms.iter().map(|alarm| &*alarm.id), problems);
     readers::check(&model.readers, is_place, || places().collect(), problems);
     if problems.none() {
         declarations(model, problems);
         let configs = all(model);
         sizes(&configs, problems);
         analysis::check(model, &configs, problems);
+        alarms::check(model, &configs, problems);
     }
 }
 

@@ -13,7 +13,9 @@ use gemba_twins::{
 use serde_json::{Map, Value};
 
 use super::{
-    Location, LocationType, Machine, PlantModel, analysis,
+    Location, LocationType, Machine, PlantModel,
+    alarms::RulesByTwin,
+    analysis,
     model::{LOCATION_TYPES, word},
     place,
     shifts::{calendar, offsets},
@@ -115,6 +117,10 @@ pub(super) fn all(model: &PlantModel) -> Vec<(Kind, Box<str>, TwinConfig)> {
             ..TwinConfig::default()
         };
         configs.push((Kind::Machine, machine.id.clone(), config));
+    }
+    let mut rules = RulesByTwin::of(model);
+    for (kind, id, config) in &mut configs {
+        config.alarms = rules.take(*kind, id, &config.attributes);
     }
     analysis::put(model, &mut configs);
     configs

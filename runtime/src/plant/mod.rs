@@ -28,6 +28,17 @@
 //!     type: AIR_QUALITY
 //!     metrics: {co2: co2_ppm, temperature: {to: temperature_c}, tvoc: {to: voc_index, unit: index}}
 //!     ignore: [rssi_dbm]              # metrics not named pass unchanged
+//! alarms:
+//!   - id: spindle_hot
+//!     applies_to: {kind: machine, where: 'attributes.line == "line-1"'}   # or ids: [cnc-07]; or just machine
+//!     condition: metrics.spindle_temp_c > 80 && state.execution == "producing"   # CEL
+//!     priority: high                  # low, medium, high or urgent
+//!     text: Spindle too hot
+//!     deadband: 2                     # it is over below 78
+//!     on_delay: 10s                   # off_delay and refractory likewise
+//!     latching: false                 # true: stays until somebody resets it
+//!     suppressed_by: alarms.silent    # CEL; alarms.X is another alarm of the same twin
+//!   - {id: silent, applies_to: machine, stale: 2m, priority: low}   # or stale: {metric: co2_ppm, after: 10m}
 //!     contract:                       # what it is agreed to send; machines and locations take one for all their sensors
 //!       period: 60s
 //!       required: [co2_ppm]
@@ -50,6 +61,7 @@
 //! problem with its path. What was accepted once must be accepted for ever: the journal holds models as text, so a
 //! rule may be relaxed later but not tightened. Binding is pure. Knows nothing of where a model is kept.
 
+mod alarms;
 mod analysis;
 mod bindings;
 mod changed;
@@ -69,6 +81,7 @@ mod span;
 mod tags;
 mod written;
 
+pub use alarms::{Alarm, AppliesTo, Stale};
 pub use bindings::Bindings;
 pub use computed::Computed;
 pub use configs::twin_configs;

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Computed, DataContract, Demand, EpcRule, Forecast, Reader, Span,
+    alarms::Alarm,
     check::check,
     place::as_profiles,
     read::read,
@@ -83,6 +84,8 @@ pub struct PlantModel {
     pub(super) machines: Vec<Machine>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) sensors: Vec<Sensor>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) alarms: Vec<Alarm>,
     /// What is computed for all twins of a class.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) computed: Vec<Computed>,
@@ -108,6 +111,7 @@ impl Default for PlantModel {
             locations: Vec::new(),
             machines: Vec::new(),
             sensors: Vec::new(),
+            alarms: Vec::new(),
             computed: Vec::new(),
             forecast: Vec::new(),
             readers: Vec::new(),
@@ -180,6 +184,12 @@ impl PlantModel {
         &self.machines
     }
 
+    /// The rules of alarms.
+    #[must_use]
+    pub fn alarms(&self) -> &[Alarm] {
+        &self.alarms
+    }
+
     /// The sensors that need more than their id says.
     #[must_use]
     pub fn sensors(&self) -> &[Sensor] {
@@ -219,6 +229,7 @@ impl Serialize for Ordered<'_> {
                         "locations",
                         "machines",
                         "sensors",
+                        "alarms",
                         "computed",
                         "forecast",
                         "readers",

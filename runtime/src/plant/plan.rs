@@ -158,13 +158,17 @@ fn parts(model: &PlantModel) -> Parts {
         .iter()
         .map(|sensor| ("sensor", serde_json::to_value(sensor)));
     let (mut order, mut by_name) = (Vec::new(), BTreeMap::new());
+    let alarms = model
+        .alarms
+        .iter()
+        .map(|alarm| ("alarm", serde_json::to_value(alarm)));
     let readers = model
         .readers
         .iter()
         .map(|reader| ("reader", serde_json::to_value(reader)));
     let epcs = model.epcs.iter().map(|rule| ("epcs", serde_json::to_value(rule)));
     let all = site.chain(locations).chain(machines).chain(sensors);
-    for (kind, value) in all.chain(readers).chain(epcs) {
+    for (kind, value) in all.chain(readers).chain(epcs).chain(alarms) {
         if let Ok(Value::Object(mut fields)) = value {
             let name = if kind == "epcs" { "match" } else { "id" };
             let id = fields.remove(name).unwrap_or_default();

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Feeds, Location, Machine, Metric, MetricMapping, PlantModel, Sensor, Site,
+    alarms::alarm,
     computed::{computed, computed_of_class},
     fields::{Fields, WORDS_MAX, shortened},
     forecast::{forecast, forecast_of_class},
@@ -46,6 +47,7 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
         "locations",
         "machines",
         "sensors",
+        "alarms",
         "computed",
         "forecast",
         "readers",
@@ -78,6 +80,7 @@ pub(super) fn read(tree: &Tree, problems: &mut Problems) -> PlantModel {
     model.locations = plant.list("locations", location);
     model.machines = plant.list("machines", machine);
     model.sensors = plant.list("sensors", sensor);
+    model.alarms = plant.list("alarms", alarm);
     model.computed = plant.list("computed", computed_of_class);
     model.forecast = plant.list("forecast", forecast_of_class);
     model.readers = plant.list("readers", readers::reader);

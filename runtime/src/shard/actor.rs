@@ -15,6 +15,7 @@ use std::{
 
 use gemba_cluster::{AppendError, Journal};
 use gemba_twins::{
+    alarm::{AlarmSaid, AlarmState},
     event::Origin,
     id::{TenantId, TwinId},
     refolded::Refolded,
@@ -80,6 +81,12 @@ pub(crate) enum CommandKind {
         patch: Box<str>,
         by: Box<str>,
         if_rev: Option<u64>,
+    },
+    /// Do something about an alarm, if it is in a state.
+    Alarm {
+        twin: TwinId,
+        said: AlarmSaid,
+        if_state: Option<AlarmState>,
     },
     /// A twin takes over what it was folded to again, if it is at a revision.
     Refold {

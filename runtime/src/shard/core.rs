@@ -5,8 +5,7 @@
 //! awaiting; reads the state store only to activate a passive twin.
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError},
 };
@@ -30,12 +29,17 @@ use crate::{
     accounts::End,
     changes::{Hub, Wants},
     metric_definitions as names,
+    notify::{Notice, Notifier},
     plant::{PlantModel, twin_configs},
     plants::{AppliedPlant, PlantDirectory},
     settings::NodeSettings,
     store::{Store, StoreError},
-    table::{Entry, TwinSlot, TwinTable},
+    table::{Entry, SlotState, TwinSlot, TwinTable},
 };
+
+/// When twins have to be told that time has passed, and whether they have alarms: those are told even when they are
+/// passive. A twin in memory has one entry at most.
+pub(crate) type Deadlines = BTreeMap<(Timestamp, TwinId), bool>;
 
 /// What the shards of a node share.
 #[derive(Clone)]
@@ -44,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<Store>,
     pub(crate) hub: Hub,
     pub(crate) plants: Arc<PlantDirectory>,
+    pub(crate) notifier: Arc<Notifier>,
 }
 
 /// A shard's state: its twins by way of the table, and what stands beside them.
@@ -62,7 +67,7 @@ pub(crate) struct Core {
     pub(crate) outbox: Outbox,
     pub(crate) dirty: Vec<Arc<TwinSlot>>,
     pub(crate) changed: Vec<Arc<TwinSlot>>,
-    pub(crate) deadlines: BinaryHeap<Reverse<(Timestamp, TwinId)>>,
+    pub(crate) deadlines: Deadlines,
     pub(crate) collecting: Option<Collecting>,
     pub(crate) resident: usize,
     pub(crate) folded_since_snapshot: u64,
@@ -88,7 +93,7 @@ impl Core {
             outbox: Outbox::new(number),
             dirty: Vec::new(),
             changed: Vec::new(),
-            deadlines: BinaryHeap::new(),
+            deadlines: Deadlines::new(),
             collecting: None,
             resident: 0,
             folded_since_snapshot: 0,
@@ -175,12 +180,7 @@ impl Core {
                 self.changed.push(slot.clone());
             }
             state.touched_s = self.now_s;
-            if !state.has_deadline
-                && let Some(deadline) = state.twin.stale_deadline()
-            {
-                state.has_deadline = true;
-                self.deadlines.push(Reverse((deadline, event.twin.clone())));
-            }
+            watch_deadline(&mut self.deadlines, &mut state);
             if self.shared.hub.wants(event.twin.tenant()) == Wants::Every {
                 self.shared.hub.publish_revision(&state.twin);
             }
@@ -219,6 +219,20 @@ impl Core {
                 }
             }
         }
+        let changes = self.effects.alarms.drain(..);
+        if self.shared.notifier.is_idle() {
+            drop(changes);
+        } else {
+            for (index, change) in (0_u32..).zip(changes) {
+                self.shared.notifier.push(Notice {
+                    shard: self.number,
+                    seq,
+                    index,
+                    twin: event.twin.clone(),
+                    change,
+                });
+            }
+        }
         let messages = std::mem::take(&mut self.effects.messages);
         for (index, (to, message)) in (0_u32..).zip(messages) {
             self.send(seq, index, to, event.at, event.received_at, Body::Told(message));
@@ -245,7 +259,7 @@ impl Core {
     }
 
     /// A twin in memory: there already, read from the store, or new.
-    fn activate(&mut self, id: &TwinId) -> Result<Arc<TwinSlot>, StoreError> {
+    pub(crate) fn activate(&mut self, id: &TwinId) -> Result<Arc<TwinSlot>, StoreError> {
         let twin = match self.table.entry(id) {
             Some(Entry::Resident(slot)) => return Ok(slot),
             Some(Entry::Passive) => self.shared.store.twin(self.number, id)?,
@@ -371,18 +385,28 @@ impl Core {
         self.table.set_folded(self.seq);
     }
 
-    /// Enters every twin in memory that can become stale among the deadlines.
+    /// Enters every twin in memory that waits for time to pass among the deadlines.
     pub(crate) fn watch_deadlines(&mut self) {
         let map = self.table.map.read().unwrap_or_else(PoisonError::into_inner);
-        for (id, entry) in map.iter() {
+        for entry in map.values() {
             let Entry::Resident(slot) = entry else { continue };
             let mut state = slot.lock();
-            if !state.has_deadline
-                && let Some(deadline) = state.twin.stale_deadline()
-            {
-                state.has_deadline = true;
-                self.deadlines.push(Reverse((deadline, id.clone())));
-            }
+            watch_deadline(&mut self.deadlines, &mut state);
         }
     }
+}
+
+/// Enters a twin among the deadlines, if none of its entries comes in time.
+pub(crate) fn watch_deadline(deadlines: &mut Deadlines, state: &mut SlotState) {
+    let Some(next) = state.twin.next_deadline() else {
+        return;
+    };
+    // Data moves deadlines on with each event; an entry that is early is looked at and put back.
+    if state.deadline.is_some_and(|entered| entered <= next) {
+        return;
+    }
+    if let Some(late) = state.deadline.replace(next) {
+        deadlines.remove(&(late, state.twin.id().clone()));
+    }
+    deadlines.insert((next, state.twin.id().clone()), state.twin.has_alarms());
 }

@@ -171,6 +171,23 @@ pub(crate) struct ShardMeta {
     /// Rejected messages kept, by tenant.
     #[prost(message, repeated, tag = "5")]
     pub(crate) rejected: Vec<RejectedCountWire>,
+    /// Twins with alarms that have to be told when time has passed.
+    #[prost(message, repeated, tag = "120")]
+    pub(crate) deadlines: Vec<DeadlineWire>,
+    /// Notifications that a destination still waits for, as `notify` encodes them.
+    #[prost(bytes = "vec", repeated, tag = "121")]
+    pub(crate) notices: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct DeadlineWire {
+    #[prost(sint64, tag = "1")]
+    pub(crate) at_ms: i64,
+    #[prost(string, tag = "2")]
+    pub(crate) tenant: String,
+    /// `machine/cnc-07`
+    #[prost(string, tag = "3")]
+    pub(crate) twin: String,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]

@@ -73,6 +73,10 @@ pub(crate) fn recover(
     core.restore(restored).map_err(store_error)?;
     let from_snapshot = core.seq;
     replay(&mut core, journal)?;
+    core.shared
+        .notifier
+        .begin(number, core.seq, &core.shared.store)
+        .map_err(store_error)?;
     core.changed.clear();
     core.table.set_folded(core.seq);
     let seconds = began.elapsed().as_secs_f64();

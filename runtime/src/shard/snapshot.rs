@@ -9,15 +9,21 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use gemba_twins::id::{TenantId, TwinId};
+use gemba_twins::{
+    id::{TenantId, TwinId},
+    time::Timestamp,
+};
 
 use super::{
     core::Core,
-    record::{OriginWire, OutboxWire, RejectedCountWire, RejectedRecord, ShardMeta, encode_plant_body},
+    record::{
+        DeadlineWire, OriginWire, OutboxWire, RejectedCountWire, RejectedRecord, ShardMeta, encode_plant_body,
+    },
     router::control_number,
 };
 use crate::{
     metric_definitions as names,
+    notify::Notice,
     store::{Restored, Snapshot, Store, StoreError},
     table::{Entry, FreshHistory, SlotState, TwinSlot, TwinTable},
 };
@@ -141,6 +147,13 @@ impl Core {
             }
         });
         let rejected = self.rejected_counts.iter();
+        let notices = self.shared.notifier.undelivered(self.number);
+        let deadlines = self.deadlines.iter().filter(|(_, has_alarms)| **has_alarms);
+        let deadlines = deadlines.map(|((at, twin), _)| DeadlineWire {
+            at_ms: at.ms(),
+            tenant: twin.tenant().as_str().to_owned(),
+            twin: twin.to_string(),
+        });
         ShardMeta {
             seq: self.seq,
             dedupe_count: self.dedupe_folded,
@@ -158,6 +171,8 @@ impl Core {
                     count: *count,
                 })
                 .collect(),
+            deadlines: deadlines.collect(),
+            notices: notices.iter().map(|notice| notice.encode()).collect(),
         }
     }
 
@@ -298,6 +313,16 @@ impl Core {
         for count in &restored.meta.rejected {
             let tenant = TenantId::parse(&count.tenant).map_err(|_| damaged())?;
             self.rejected_counts.insert(tenant, count.count);
+        }
+        for bytes in &restored.meta.notices {
+            let notice = Notice::decode(self.number, bytes).ok_or_else(damaged)?;
+            self.shared.notifier.push(notice);
+        }
+        for deadline in &restored.meta.deadlines {
+            let tenant = TenantId::parse(&deadline.tenant).map_err(|_| damaged())?;
+            let twin = TwinId::parse(tenant, &deadline.twin).map_err(|_| damaged())?;
+            self.deadlines
+                .insert((Timestamp::from_ms(deadline.at_ms), twin), true);
         }
         for (first, keys) in restored.dedupe {
             self.dedupe.restore(first, keys);

@@ -163,8 +163,8 @@ fn text_that_is_neither_yaml_nor_json_is_told_with_its_position() {
         .map(|text| format!("{text:?} -> {}", problems(text)))
         .collect();
     insta::assert_snapshot!(told, @r#"
-    "" -> the model: is nothing (a mapping of version, site, shifts, micro_stop, lateness, unknown_sensors, locations, machines, sensors, computed, forecast is needed)
-    "- a\n- b" -> the model: is a list (a mapping of version, site, shifts, micro_stop, lateness, unknown_sensors, locations, machines, sensors, computed, forecast is needed)
+    "" -> the model: is nothing (a mapping of version, site, shifts, micro_stop, lateness, unknown_sensors, locations, machines, sensors, alarms, computed, forecast is needed)
+    "- a\n- b" -> the model: is a list (a mapping of version, site, shifts, micro_stop, lateness, unknown_sensors, locations, machines, sensors, alarms, computed, forecast is needed)
     "machines: [" -> line 1, column 11: unclosed bracket '[' at line 1, column 11
     "machines:\n  - id: a\n id: b" -> line 3, column 2: while parsing a block mapping, did not find expected key at line 3, column 2
     "{\"machines\": [}" -> line 1, column 15: expected value at line 1 column 15

@@ -8,6 +8,7 @@ use prost::Message;
 
 use super::{DecodeError, undecodable};
 use crate::{
+    alarm::AlarmRules,
     analysis::AnalysisWire,
     config::{Execution, MetricConfig, MetricKind, TwinConfig},
     location::{LocationConfig, LocationConfigWire},
@@ -30,6 +31,9 @@ pub(crate) struct ConfigWire {
     execution_map: Vec<WordWire>,
     #[prost(bool, tag = "7")]
     removed: bool,
+    /// Rules of alarms.
+    #[prost(bytes = "vec", tag = "120")]
+    alarms: Vec<u8>,
     #[prost(message, optional, tag = "101")]
     operation: Option<OperationWire>,
     #[prost(message, optional, tag = "160")]
@@ -83,6 +87,7 @@ pub(crate) fn config_to_wire(config: &TwinConfig) -> ConfigWire {
             })
             .collect(),
         removed: config.removed,
+        alarms: config.alarms.bytes(),
         operation: config.operation.as_deref().map(operation_to_wire),
         analysis: config.analysis.as_deref().map(AnalysisWire::of),
         location: config.location.as_deref().map(LocationConfig::to_wire),
@@ -117,6 +122,7 @@ pub(crate) fn config_from_wire(wire: ConfigWire) -> Result<TwinConfig, DecodeErr
         stale_after_ms: wire.stale_after_ms,
         execution_map: wire.execution_map.into_iter().map(word).collect(),
         removed: wire.removed,
+        alarms: AlarmRules::from_bytes(wire.alarms)?,
         operation: wire.operation.map(operation_from_wire).map(Box::new),
         analysis: wire
             .analysis

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use gemba_twins::{
+    alarm::{AlarmRule, AlarmRules, Priority, StaleRule},
     analysis::Analysis,
     calendar::{Calendar, Offset, Shift},
     config::{AirProfile, Execution, LocationConfig, MetricConfig, MetricKind, Operation, TwinConfig},
@@ -73,6 +74,7 @@ fn any_config() -> impl Strategy<Value = TwinConfig> {
                 execution_map: vec![("W-1".into(), execution)],
                 removed,
                 operation: operation.map(Box::new),
+                alarms: rules(removed),
                 analysis: computed.map(|computed| {
                     Arc::new(Analysis {
                         contracts: vec![contract(removed)],
@@ -120,6 +122,30 @@ pub(crate) fn any_operation() -> impl Strategy<Value = Operation> {
             reports_to: ["line-1".into(), "plant".into()].into(),
         }
     })
+}
+
+/// Two rules of alarms, or none.
+fn rules(none: bool) -> AlarmRules {
+    let rule = |id: &str, condition: &str, stale| AlarmRule {
+        id: id.into(),
+        condition: condition.into(),
+        stale,
+        priority: Priority::Low,
+        text: "".into(),
+        deadband: 0.5,
+        on_delay_ms: 30_000,
+        off_delay_ms: 0,
+        refractory_ms: 0,
+        latching: false,
+        suppressed_by: Some("state.execution == 'down'".into()),
+    };
+    if none {
+        return AlarmRules::default();
+    }
+    AlarmRules::of(vec![
+        rule("power", "metrics.power_kw > 1.0 || metrics.door", None),
+        rule("silent", "", Some(StaleRule::default())),
+    ])
 }
 
 const COMPUTED: [&[(&str, &str)]; 3] = [

@@ -70,6 +70,38 @@ impl<'a> Url<'a> {
     }
 }
 
+/// The options of a client that only publishes.
+pub(super) fn to_publish(
+    name: &str,
+    url: &str,
+    client_id: &str,
+    ca: Option<std::path::PathBuf>,
+) -> Result<MqttOptions, InvalidBroker> {
+    let tenant = gemba_twins::id::TenantId::parse("notify").map_err(|error| InvalidBroker {
+        name: name.to_owned(),
+        detail: error.to_string(),
+    })?;
+    // A subscription is asked for by those who listen; here it is only a placeholder and never sent.
+    let placeholder = super::BrokerSubscription {
+        topic: "notify".into(),
+        qos: 1,
+        decoder: super::BrokerDecoder::Native,
+    };
+    let mut options = of(&BrokerSettings {
+        name: name.to_owned(),
+        url: url.to_owned(),
+        client_id: client_id.to_owned(),
+        tenant,
+        subscriptions: vec![placeholder],
+        ca,
+        certificate: None,
+        certificate_key: None,
+    })?;
+    options.set_clean_session(true);
+    options.set_manual_acks(false);
+    Ok(options)
+}
+
 /// The options of each connection.
 pub(super) fn of(settings: &BrokerSettings) -> Result<MqttOptions, InvalidBroker> {
     let invalid = |detail: String| InvalidBroker {

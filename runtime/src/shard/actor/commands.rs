@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use gemba_twins::{
+    alarm::{AlarmSaid, AlarmState},
     event::{AttributesSet, Body, Event},
     id::TwinId,
     time::Timestamp,
@@ -58,6 +59,19 @@ impl ShardState {
                         by: by.clone(),
                     });
                     Record::Event(own_event(twin.clone(), clock::now(), body))
+                }
+                CommandKind::Alarm { twin, said, if_state } => {
+                    // Whether it is allowed depends on what the command before it leads to.
+                    if touched.contains(twin) {
+                        self.commands.push_back(Command { kind, reply });
+                        continue;
+                    }
+                    if let Err(error) = self.check_alarm(twin, said, *if_state) {
+                        answer(reply, Err(error));
+                        continue;
+                    }
+                    touched.insert(twin.clone());
+                    Record::Event(own_event(twin.clone(), clock::now(), Body::Alarm(said.clone())))
                 }
                 CommandKind::Refold {
                     twin,
@@ -126,15 +140,37 @@ impl ShardState {
         pending
     }
 
-    pub(super) fn check_rev(&self, twin: &TwinId, if_rev: Option<u64>) -> Result<(), CommandError> {
-        let current = match self.core.table.entry(twin) {
-            None => return Err(CommandError::NotFound),
-            Some(Entry::Resident(slot)) => slot.with(Twin::rev),
+    fn look<R>(&self, twin: &TwinId, look: impl FnOnce(&Twin) -> R) -> Result<R, CommandError> {
+        match self.core.table.entry(twin) {
+            None => Err(CommandError::NotFound),
+            Some(Entry::Resident(slot)) => Ok(slot.with(look)),
             Some(Entry::Passive) => match self.core.shared.store.twin(self.core.number, twin) {
-                Ok(twin) => twin.map_or(0, |twin| twin.rev()),
-                Err(error) => return Err(CommandError::Unavailable(error.to_string())),
+                Ok(twin) => twin.as_ref().map(look).ok_or(CommandError::NotFound),
+                Err(error) => Err(CommandError::Unavailable(error.to_string())),
             },
-        };
+        }
+    }
+
+    fn check_alarm(
+        &self,
+        twin: &TwinId,
+        said: &AlarmSaid,
+        if_state: Option<AlarmState>,
+    ) -> Result<(), CommandError> {
+        self.look(twin, |twin| {
+            twin.allows(said).map_err(CommandError::Alarm)?;
+            let current = twin.alarm(&said.rule).map(|alarm| alarm.state());
+            match (if_state, current) {
+                (Some(wanted), Some(current)) if wanted != current => {
+                    Err(CommandError::StateMismatch { current })
+                }
+                _ => Ok(()),
+            }
+        })?
+    }
+
+    pub(super) fn check_rev(&self, twin: &TwinId, if_rev: Option<u64>) -> Result<(), CommandError> {
+        let current = self.look(twin, Twin::rev)?;
         match if_rev {
             Some(wanted) if wanted != current => Err(CommandError::RevMismatch { current }),
             _ => Ok(()),

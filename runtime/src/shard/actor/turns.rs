@@ -1,15 +1,15 @@
 //! What a shard does without being asked: ticks, snapshots, passivation; and how it ends.
 
-use std::{cmp::Reverse, time::Duration};
+use std::time::Duration;
 
-use gemba_twins::{event::Body, time::Timestamp, twin::Twin};
+use gemba_twins::{event::Body, time::Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{info, warn};
 
 use super::{Done, ShardMsg, ShardState, commands::own_event};
 use crate::{
     clock, metric_definitions as names,
-    shard::{record::Record, router::control_number, snapshot::Collected},
+    shard::{core::watch_deadline, record::Record, router::control_number, snapshot::Collected},
     store::StoreError,
     table::Entry,
 };
@@ -45,32 +45,41 @@ impl ShardState {
         u32::try_from(self.now.ms_since(self.started) / 1_000).unwrap_or(0)
     }
 
-    /// Journals a tick for each twin that became stale.
+    /// Journals a tick for each twin whose time has come: it became stale, or a delay of one of its alarms is over.
     pub(super) fn tick(&mut self, now: Timestamp) {
         if self.refusal().is_some() {
             return;
         }
         for _ in 0..TICKS_MAX {
-            match self.core.deadlines.peek() {
-                Some(Reverse((deadline, _))) if *deadline <= now => {}
+            match self.core.deadlines.first_key_value() {
+                Some(((deadline, _), _)) if *deadline <= now => {}
                 _ => return,
             }
-            let Some(Reverse((_, id))) = self.core.deadlines.pop() else {
+            let Some(((_, id), has_alarms)) = self.core.deadlines.pop_first() else {
                 return;
             };
-            let Some(Entry::Resident(slot)) = self.core.table.entry(&id) else {
+            let is_passive = !matches!(self.core.table.entry(&id), Some(Entry::Resident(_)));
+            if is_passive && !has_alarms {
                 continue;
+            }
+            let slot = match self.core.activate(&id) {
+                Ok(slot) => slot,
+                Err(error) => {
+                    warn!(shard = self.core.number, twin = %id, %error, "twin not told that time has passed");
+                    continue;
+                }
             };
-            let deadline = slot.with(Twin::stale_deadline);
-            match deadline {
-                Some(deadline) if deadline > now => self.core.deadlines.push(Reverse((deadline, id))),
+            let mut state = slot.lock();
+            state.deadline = None;
+            match state.twin.next_deadline().filter(|_| !state.set_aside) {
+                Some(deadline) if deadline > now => watch_deadline(&mut self.core.deadlines, &mut state),
                 Some(deadline) => {
-                    slot.lock().has_deadline = false;
+                    drop(state);
                     let mut event = own_event(id, now, Body::Ticked);
                     event.at = deadline;
                     self.push(Done::Nobody, Record::Event(event));
                 }
-                None => slot.lock().has_deadline = false,
+                None => {}
             }
         }
     }
