@@ -336,3 +336,22 @@ fn too_much_at_a_time_is_told_to_come_again() {
     );
     assert_lives_on(&node);
 }
+
+#[test]
+fn what_is_not_there_and_what_cannot_be_done_is_said() {
+    let (_folder, node) = node(&[]);
+    node.call(&Request::get("/v1/nothing"))
+        .problem(404, "path.not_found");
+    node.call(&Request::new("DELETE", "/v1/plant"))
+        .problem(405, "method.not_allowed");
+    node.call(&Request::new("POST", "/v1/stream"))
+        .problem(405, "method.not_allowed");
+    node.call(&Request::get("/v1/stream"))
+        .problem(406, "stream.protocol");
+    node.call(&Request::get("/v1/twins?filter=%ff"))
+        .problem(400, "query.invalid");
+    node.call(&Request::post("/v1/readings", ""))
+        .problem(400, "batch.empty");
+    let head = node.call(&Request::new("HEAD", "/v1/twins"));
+    assert_eq!((head.status, head.body.len()), (200, 0));
+}

@@ -491,22 +491,3 @@ fn a_rejected_message_counts_once_the_plant_names_its_sensor() {
     put("site: 5").problem(400, "plant.invalid");
     node.counts_that_add_up();
 }
-
-#[test]
-fn what_is_not_there_and_what_cannot_be_done_is_said() {
-    let (_folder, node) = node();
-    node.call(&Request::get("/v1/nothing"))
-        .problem(404, "path.not_found");
-    node.call(&Request::new("DELETE", "/v1/plant"))
-        .problem(405, "method.not_allowed");
-    node.call(&Request::new("POST", "/v1/stream"))
-        .problem(405, "method.not_allowed");
-    node.call(&Request::get("/v1/stream"))
-        .problem(406, "stream.protocol");
-    node.call(&Request::get("/v1/twins?filter=%ff"))
-        .problem(400, "query.invalid");
-    node.call(&Request::post("/v1/readings", ""))
-        .problem(400, "batch.empty");
-    let head = node.call(&Request::new("HEAD", "/v1/twins"));
-    assert_eq!((head.status, head.body.len()), (200, 0));
-}

@@ -16,6 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use thiserror::Error;
 use tokio::{
     sync::{Notify, watch},
     task::AbortHandle,
@@ -28,6 +29,17 @@ use crate::{
     map::{Change, ClusterMap, Founding, MapState, Member, Refusals, change_body},
     net::{Answers, PeerName, Refusal},
 };
+
+/// Why the cluster's map was not changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ChangeError {
+    /// The map does not take it.
+    #[error("{0}")]
+    Refused(String),
+    /// Not taken, or not known to be; it may be tried again.
+    #[error("{0}")]
+    NotNow(String),
+}
 
 /// Gives out the states of shards.
 pub trait Shards: Send + Sync + 'static {
@@ -203,18 +215,18 @@ impl Keeper {
     }
 
     /// Changes the map; only the map's owner can. Answers why it was refused, if it was.
-    pub async fn change_map(&self, change: Change) -> Result<(), String> {
+    pub async fn change_map(&self, change: Change) -> Result<(), ChangeError> {
         let group = self
             .group(ShardId::MAP)
-            .ok_or("this node does not keep the cluster's map")?;
+            .ok_or_else(|| ChangeError::NotNow("this node does not keep the cluster's map".into()))?;
         let mut tries = 0;
         let applied = loop {
             let role = self.serving(&group).await;
             if !role.serves {
-                return Err(format!(
+                return Err(ChangeError::NotNow(format!(
                     "this node does not own the cluster's map (node {:?} may)",
                     role.owner
-                ));
+                )));
             }
             tries += 1;
             match group.append(role.epoch, change_body(change.clone())).await {
@@ -223,11 +235,13 @@ impl Keeper {
                 Err(ProposeError::NotNow { .. } | ProposeError::NotOwner { .. }) if tries < 20 => {
                     tokio::time::sleep(self.0.timing.heartbeat).await;
                 }
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(ChangeError::NotNow(error.to_string())),
             }
         };
         let seen = self.0.map.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.refusals.of(applied.last).map_or(Ok(()), Err)
+        seen.refusals
+            .of(applied.last)
+            .map_or(Ok(()), |reason| Err(ChangeError::Refused(reason)))
     }
 
     /// What a group's replica is once it serves or has stopped, or after a while without either.

@@ -24,6 +24,7 @@ pub(super) struct Written {
     pub(super) broker: Vec<Broker>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) modbus: Vec<super::modbus::Modbus>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) notify: Vec<super::notify::Notify>,
 }
 

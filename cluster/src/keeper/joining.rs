@@ -9,7 +9,7 @@ use bytes::Bytes;
 use prost::Message;
 use thiserror::Error;
 
-use super::Keeper;
+use super::{ChangeError, Keeper};
 use crate::{
     Epoch, Errand, Group, ShardId, Undelivered,
     map::{Change, ClusterMap, Member},
@@ -113,6 +113,22 @@ impl Keeper {
         // The member that was asked may not own the map; the one it names may just have lost it, or have died.
         let (mut ask_at, mut silent) = (address.to_owned(), None);
         for _ in 0..TRIES {
+            // A member that comes back under another address may own the map itself: the others then only know where
+            // it was.
+            let group = self.group(ShardId::MAP);
+            if group.is_some_and(|group| group.role().borrow().serves) {
+                match self.change_map(Change::Join(self.0.member.clone())).await {
+                    Ok(()) => {
+                        let map = ClusterMap::clone(&self.map().borrow());
+                        return Ok(Welcome { map });
+                    }
+                    Err(ChangeError::Refused(reason)) => {
+                        let address = address.to_owned();
+                        return Err(JoinError::Refused { address, reason });
+                    }
+                    Err(ChangeError::NotNow(_)) => {}
+                }
+            }
             let answer = match lines.ask_at(&ask_at, Errand::Hello, body.clone(), within).await {
                 Ok(answer) => answer,
                 Err(source @ Undelivered::Refused { .. }) => {
@@ -285,7 +301,11 @@ impl Keeper {
                 return Ok(welcome.encode_to_vec().into());
             }
             if known.as_ref() != Some(&member) {
-                self.change_map(Change::Join(member)).await.map_err(never)?;
+                let joined = self.change_map(Change::Join(member)).await;
+                joined.map_err(|error| match error {
+                    ChangeError::Refused(reason) => Refusal::Never(reason),
+                    ChangeError::NotNow(reason) => Refusal::NotNow(reason),
+                })?;
             }
         }
         let map = self.map().borrow().encode();

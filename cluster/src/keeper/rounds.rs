@@ -277,7 +277,7 @@ impl Keeper {
                     state: MemberState::Gone as i32,
                 });
                 if let Err(reason) = self.change_map(gone).await {
-                    tracing::warn!(node = member.node, reason, "a node that is gone stays on the map");
+                    tracing::warn!(node = member.node, %reason, "a node that is gone stays on the map");
                 }
             }
         }

@@ -121,7 +121,6 @@ fn what_the_native_evaluator_does_not_know_goes_to_cel() {
     let twin = mazak();
     for (text, wanted) in [
         ("size(id) == 6", true),
-        ("!has(alarms.active)", false),
         ("!has(state.absent.deeper)", false),
         ("links.self.endsWith('cnc-07')", true),
         ("kpis.reasons.oee != ''", true),

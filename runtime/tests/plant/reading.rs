@@ -76,7 +76,7 @@ sensors:
     locations[0].exit: true or false is needed
     locations[0].stale_after: 5 has no unit (write 5s for seconds)
     locations[1].id: is missing (it is required)
-    locations[2]: is text (a mapping of id, name, type, parent, exit, stale_after, shifts, metrics, computed, forecast, contract, attributes is needed)
+    locations[2]: is text (a mapping of id, name, type, parent, exit, stale_after, shifts, air_profiles, demand, metrics, computed, forecast, contract, attributes is needed)
     machines[0].idealcycle: unknown key (did you mean ideal_cycle?)
     machines[0].id: is a number (text is needed; put it in quotes)
     machines[0].ideal_cycle: "fast" is not a duration (a number and us, ms, s, m, h or d, e.g. 45s; more than 0, at most 366d)
@@ -163,8 +163,8 @@ fn text_that_is_neither_yaml_nor_json_is_told_with_its_position() {
         .map(|text| format!("{text:?} -> {}", problems(text)))
         .collect();
     insta::assert_snapshot!(told, @r#"
-    "" -> the model: is nothing (a mapping of version, site, shifts, micro_stop, lateness, unknown_sensors, locations, machines, sensors, alarms, computed, forecast is needed)
-    "- a\n- b" -> the model: is a list (a mapping of version, site, shifts, micro_stop, lateness, unknown_sensors, locations, machines, sensors, alarms, computed, forecast is needed)
+    "" -> the model: is nothing (a mapping of version, site, shifts, micro_stop, lateness, unknown_sensors, locations, machines, sensors, alarms, computed, forecast, readers, epcs is needed)
+    "- a\n- b" -> the model: is a list (a mapping of version, site, shifts, micro_stop, lateness, unknown_sensors, locations, machines, sensors, alarms, computed, forecast, readers, epcs is needed)
     "machines: [" -> line 1, column 11: unclosed bracket '[' at line 1, column 11
     "machines:\n  - id: a\n id: b" -> line 3, column 2: while parsing a block mapping, did not find expected key at line 3, column 2
     "{\"machines\": [}" -> line 1, column 15: expected value at line 1 column 15
