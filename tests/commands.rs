@@ -20,8 +20,21 @@ use support::{
     wait_until,
 };
 
-const COMMANDS: [&str; 11] = [
-    "demo", "serve", "get", "apply", "plan", "refold", "simulate", "verify", "config", "bench", "key",
+const COMMANDS: [&str; 14] = [
+    "demo",
+    "serve",
+    "get",
+    "apply",
+    "plan",
+    "refold",
+    "simulate",
+    "verify",
+    "config",
+    "bench",
+    "key",
+    "alarms",
+    "export",
+    "snowflake",
 ];
 
 fn node() -> (tempfile::TempDir, Node) {

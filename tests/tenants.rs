@@ -26,7 +26,7 @@ const PLANT: &str = "site: {id: plant-1}\nmachines: [{id: press-9, name: Secret 
                      alarms: [{id: fast, applies_to: machine, condition: metrics.power_kw > 1}]\n";
 
 /// Who may call what: the least of viewer, operator, engineer; `send` is for all but viewers.
-const LEAST: [(&str, &str, &str); 29] = [
+const LEAST: &[(&str, &str, &str)] = &[
     ("get", "/v1/twins", "viewer"),
     ("get", "/v1/twins/{kind}/{id}", "viewer"),
     ("get", "/v1/twins/{kind}/{id}/history", "viewer"),
@@ -56,6 +56,18 @@ const LEAST: [(&str, &str, &str); 29] = [
     ("post", "/v1/alarms/{id}/out-of-service", "operator"),
     ("post", "/v1/alarms/{id}/in-service", "operator"),
     ("post", "/v1/alarms/{id}/reset", "operator"),
+    ("get", "/v1/twins/{kind}/{id}/shifts", "viewer"),
+    ("get", "/v1/twins/{kind}/{id}/jobs", "viewer"),
+    ("get", "/v1/twins/{kind}/{id}/forecast", "viewer"),
+    ("post", "/v1/twins/{kind}/{id}/fork", "engineer"),
+    ("post", "/v1/refold", "engineer"),
+    ("get", "/v1/quality", "viewer"),
+    ("get", "/v1/flow", "viewer"),
+    ("post", "/v1/history/write", "engineer"),
+    ("post", "/v1/rfid/impinj", "send"),
+    ("post", "/v1/rfid/zebra", "send"),
+    ("post", "/v1/rfid/generic", "send"),
+    ("post", "/v1/epcis/capture", "send"),
 ];
 
 fn may(role: &str, least: &str) -> bool {
@@ -108,6 +120,16 @@ fn request(method: &str, path: &str, kind: &str, id: &str) -> Request {
         "/v1/scans" => r#"{"job_id":"own-job","location":"own-cell"}"#,
         "/v1/plant" | "/v1/plant/plan" if method != "GET" => "site: {id: own}",
         "/v1/dashboards/{id}" if method == "PUT" => r#"{"title":"own"}"#,
+        "/v1/rfid/impinj" => {
+            r#"{"eventType":"tagInventory","hostname":"own","tagInventoryEvent":{"epcHex":"E2801170"}}"#
+        }
+        "/v1/rfid/zebra" => r#"{"type":"SIMPLE","data":{"idHex":"E2801170","antenna":1}}"#,
+        "/v1/rfid/generic" => r#"{"reader_id":"own","reads":["E2801170"]}"#,
+        "/v1/epcis/capture" => {
+            r#"{"type":"ObjectEvent","action":"OBSERVE","eventTime":"2026-01-15T10:00:00Z","eventTimeZoneOffset":"+00:00","epcList":["urn:epc:id:sgtin:0614141.812345.6789"],"readPoint":{"id":"own-cell"}}"#
+        }
+        "/v1/refold" => r#"{"kind":"machine"}"#,
+        _ if path.ends_with("/fork") => r#"{"events":[]}"#,
         _ if method == "PATCH" => r#"{"note":"mine"}"#,
         _ if path.ends_with("/shelve") => r#"{"for":"30m"}"#,
         _ if path.ends_with("/comment") => r#"{"comment":"mine"}"#,
@@ -118,7 +140,13 @@ fn request(method: &str, path: &str, kind: &str, id: &str) -> Request {
     } else {
         id.to_owned()
     };
-    Request::new(method, &path.replace("{kind}", kind).replace("{id}", &id)).body(body)
+    let asked = if path.ends_with("/forecast") {
+        "?metric=utilization"
+    } else {
+        ""
+    };
+    let path = path.replace("{kind}", kind).replace("{id}", &id);
+    Request::new(method, &format!("{path}{asked}")).body(body)
 }
 
 fn token_of<'t>(tokens: &'t [String], of: &[(&str, &str)], tenant: &str, role: &str) -> &'t str {

@@ -355,8 +355,10 @@ mod tests {
             let staying: usize = kept.iter().map(|count| high.min(*count)).sum();
             let least = lacking.max(total.saturating_sub(staying));
             let moved = previous.moves_to(&map);
-            // No node keeps a shard twice, which now and then costs one more.
-            prop_assert!(moved <= least + least / 16 + 1, "{moved} moved, {least} would do");
+            // The bound goes by counts alone. That no node keeps a shard twice costs more than it where nearly every
+            // node keeps a copy of each.
+            let slack = if wanted + 1 < after { least / 16 } else { least / 4 };
+            prop_assert!(moved <= least + slack + 1, "{moved} moved, {least} would do");
             prop_assert_eq!(place(new, &map, shards, copies), map.clone(), "a placed map stays");
         }
 

@@ -70,6 +70,7 @@ enum Command {
     )]
     Export(export::ExportArgs),
     /// The warehouse's side of the history
+    #[command(after_help = "Example: gemba snowflake render --out sql/")]
     Snowflake(snowflake::SnowflakeArgs),
     /// Checks every record of a data folder that no node uses
     #[command(after_help = "Example: gemba verify --data-dir gemba-data")]
