@@ -63,8 +63,8 @@ enum BodyWire {
     Scan(ScanWire),
     #[prost(message, tag = "12")]
     AttributesSet(AttributesWire),
-    #[prost(message, tag = "13")]
-    Configured(ConfigWire),
+    #[prost(message, boxed, tag = "13")]
+    Configured(Box<ConfigWire>),
     #[prost(bool, tag = "14")]
     Ticked(bool),
     #[prost(message, tag = "15")]
@@ -296,7 +296,7 @@ fn body_to_wire(body: &Body) -> BodyWire {
             patch: set.patch.to_string(),
             by: set.by.to_string(),
         }),
-        Body::Configured(config) => BodyWire::Configured(config_to_wire(config)),
+        Body::Configured(config) => BodyWire::Configured(Box::new(config_to_wire(config))),
         Body::Ticked => BodyWire::Ticked(true),
         Body::Told(TwinMessage::MachineReported(report)) => {
             BodyWire::MachineReported(Box::new(report_to_wire(report)))
@@ -368,7 +368,7 @@ fn body_from_wire(wire: BodyWire) -> Result<Body, DecodeError> {
             patch: wire.patch.into(),
             by: wire.by.into(),
         }),
-        BodyWire::Configured(wire) => Body::Configured(Box::new(config_from_wire(wire)?)),
+        BodyWire::Configured(wire) => Body::Configured(Box::new(config_from_wire(*wire)?)),
         BodyWire::Ticked(_) => Body::Ticked,
         BodyWire::Alarm(wire) => Body::Alarm(wire.said()?),
         BodyWire::Refolded(wire) => Body::Refolded(Box::new(wire.refolded())),

@@ -105,8 +105,8 @@ impl Config {
         node.snapshot_every = Duration::from_secs(written.snapshot.every_s.max(1));
         node.segment_bytes = written.journal.segment_bytes.max(1 << 20);
         node.notify = notify::destinations(&written.notify)?;
-        let unless_zero = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
-        node.journal_retention = unless_zero(written.journal.retention_s);
+        let retention = Duration::from_secs(written.journal.retention_s);
+        node.journal_retention = (!retention.is_zero()).then_some(retention);
         // A data folder that is absolute stays so; a folder that is absolute leaves it.
         node.history.folder =
             (written.history.folder != "off").then(|| node.data_dir.join(&written.history.folder));

@@ -198,7 +198,7 @@ on = ["raised"]
         };
         assert_eq!(secret.as_deref(), Some(&b"s3cret"[..]));
         assert_eq!(all[1].on, [AlarmWhat::Raised]);
-        assert_eq!(format!("{all:?}").contains("s3cret"), false);
+        assert!(!format!("{all:?}").contains("s3cret"));
     }
 
     #[test]
@@ -219,7 +219,7 @@ on = ["raised"]
             (with("kind = \"webhook\"\nfrm = \"x\"\n"), "frm"),
             (format!("{0}{0}", with("kind = \"webhook\"\n")), "notify.name"),
         ] {
-            let refused = of(&toml).err().expect(key);
+            let refused = of(&toml).expect_err(key);
             assert!(refused.contains(key), "{refused}");
         }
     }

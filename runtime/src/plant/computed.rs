@@ -298,15 +298,24 @@ fn visit(
     Ok(())
 }
 
-/// Adds what is wrong with what is computed.
-pub(super) fn check(model: &PlantModel, configs: &[(Kind, Box<str>, TwinConfig)], problems: &mut Problems) {
-    let mut declared_names: HashMap<(Kind, &str), Vec<(&str, Option<MetricKind>)>> = HashMap::new();
+/// Names and kinds of the metrics that the model declares of each twin.
+pub(super) type Declarations<'a> = HashMap<(Kind, &'a str), Vec<(&'a str, Option<MetricKind>)>>;
+
+/// The metrics that the model declares, by twin.
+pub(super) fn declarations(model: &PlantModel) -> Declarations<'_> {
+    let mut declarations = Declarations::new();
     for (_, twin, metric) in declared(model) {
-        declared_names
+        declarations
             .entry(twin)
             .or_default()
             .push((metric.name, metric.kind));
     }
+    declarations
+}
+
+/// Adds what is wrong with what is computed.
+pub(super) fn check(model: &PlantModel, configs: &[(Kind, Box<str>, TwinConfig)], problems: &mut Problems) {
+    let declared_names = declarations(model);
     // A class may hold twins that lack a metric; one that all of them lack is unknown.
     let mut unknown: HashMap<(String, String), Option<String>> = HashMap::new();
     for (kind, id, config) in configs {
@@ -346,12 +355,13 @@ pub(super) fn check(model: &PlantModel, configs: &[(Kind, Box<str>, TwinConfig)]
                 let key = (format!("{path}.value"), name.to_owned());
                 if names.has(name) {
                     unknown.insert(key, None);
-                } else if !unknown.contains_key(&key) {
-                    let hint = problems.nearest(name, names.all());
-                    let detail = format!(
-                        "{twin} has no metric {name}{hint} (declare it under metrics, or ask for kpis.NAME)"
-                    );
-                    unknown.insert(key, Some(detail));
+                } else {
+                    unknown.entry(key).or_insert_with(|| {
+                        let hint = problems.nearest(name, names.all());
+                        Some(format!(
+                            "{twin} has no metric {name}{hint} (declare it under metrics, or ask for kpis.NAME)"
+                        ))
+                    });
                 }
             }
             match computed.value.check(&|name| names.kind(name)) {

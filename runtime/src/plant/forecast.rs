@@ -3,8 +3,6 @@
 //! Promises: a metric that the twin has not is refused with the nearest one; so is a counter, of which only the growth
 //! would mean something. What is said of a twin itself comes before what is said of its class.
 
-use std::collections::HashMap;
-
 use gemba_twins::{
     config::{MetricKind, TwinConfig},
     expr::Expr,
@@ -16,8 +14,8 @@ use serde_json::{Map, Value};
 
 use super::{
     PlantModel,
-    computed::{Names, as_optional_text, attributes_of, holds},
-    configs::{declared, kind_by_name},
+    computed::{Names, as_optional_text, attributes_of, declarations, holds},
+    configs::kind_by_name,
     fields::Fields,
     written::{Problems, Tree},
 };
@@ -140,13 +138,7 @@ pub(super) fn put(model: &PlantModel, kind: Kind, id: &str, config: &TwinConfig)
 
 /// Adds what is wrong with what is forecast.
 pub(super) fn check(model: &PlantModel, configs: &[(Kind, Box<str>, TwinConfig)], problems: &mut Problems) {
-    let mut declarations: HashMap<(Kind, &str), Vec<(&str, Option<MetricKind>)>> = HashMap::new();
-    for (_, twin, metric) in declared(model) {
-        declarations
-            .entry(twin)
-            .or_default()
-            .push((metric.name, metric.kind));
-    }
+    let declarations = declarations(model);
     // A class may hold twins that lack a metric; one that all of them lack is unknown.
     let mut unknown: Vec<(String, Option<String>)> = Vec::new();
     for (kind, id, config) in configs {
