@@ -20,22 +20,8 @@ use support::{
     wait_until,
 };
 
-const COMMANDS: [&str; 14] = [
-    "demo",
-    "serve",
-    "get",
-    "apply",
-    "plan",
-    "refold",
-    "simulate",
-    "verify",
-    "config",
-    "bench",
-    "key",
-    "alarms",
-    "export",
-    "snowflake",
-];
+const COMMANDS: &str =
+    "demo serve get apply plan refold simulate verify config bench key alarms export snowflake";
 
 fn node() -> (tempfile::TempDir, Node) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -58,7 +44,7 @@ fn post(node: &Node, path: &str, message: &Value) {
 fn every_command_has_help_with_an_example() {
     let help = gemba(&["--help"]);
     assert_eq!(help.status, 0);
-    for name in COMMANDS {
+    for name in COMMANDS.split(' ') {
         assert!(help.out.contains(&format!("\n  {name} ")), "{name} is not listed");
         let help = gemba(&[name, "--help"]);
         assert_eq!(help.status, 0, "{}", help.err);
@@ -75,7 +61,7 @@ fn every_command_has_help_with_an_example() {
     let listed = listed.take_while(|line| !line.is_empty());
     let listed = listed.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
     let unknown: Vec<&str> = listed
-        .filter(|name| !name.is_empty() && *name != "help" && !COMMANDS.contains(name))
+        .filter(|name| !name.is_empty() && *name != "help" && COMMANDS.split(' ').all(|known| known != *name))
         .collect();
     assert!(unknown.is_empty(), "{unknown:?} are not looked at here");
 }
