@@ -133,27 +133,12 @@ pub(super) fn run(args: &AlarmsArgs) -> anyhow::Result<()> {
 }
 
 fn alarms(args: &ListArgs) -> anyhow::Result<Vec<Json>> {
-    let (mut all, mut cursor) = (Vec::new(), None::<String>);
-    loop {
-        let mut path = "/v1/alarms?limit=1000".to_owned();
-        for (name, value) in [
-            ("state", args.state.as_deref()),
-            ("priority", args.priority.as_deref()),
-            ("twin", args.twin.as_deref()),
-            ("cursor", cursor.as_deref()),
-        ] {
-            if let Some(value) = value {
-                path.push_str(&format!("&{name}={}", encoded(value)));
-            }
-        }
-        let page = args.node.get(&path)?;
-        all.extend(page["items"].as_array().cloned().unwrap_or_default());
-        match page["cursor"].as_str() {
-            Some(next) => cursor = Some(next.to_owned()),
-            None => break,
-        }
-    }
-    Ok(all)
+    let parameters = [
+        ("state", args.state.as_deref()),
+        ("priority", args.priority.as_deref()),
+        ("twin", args.twin.as_deref()),
+    ];
+    args.node.list("/v1/alarms", &parameters)
 }
 
 fn line(alarm: &Json) -> String {

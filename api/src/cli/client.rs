@@ -45,6 +45,25 @@ impl NodeArgs {
         self.answer(request.call())
     }
 
+    /// All items of a list, page by page, with those of the parameters that are given.
+    pub(super) fn list(&self, path: &str, parameters: &[(&str, Option<&str>)]) -> anyhow::Result<Vec<Json>> {
+        let (mut all, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let mut asked = format!("{path}?limit=1000");
+            for (name, value) in parameters.iter().chain(&[("cursor", cursor.as_deref())]) {
+                if let Some(value) = value {
+                    asked.push_str(&format!("&{name}={}", encoded(value)));
+                }
+            }
+            let page = self.get(&asked)?;
+            all.extend(page["items"].as_array().cloned().unwrap_or_default());
+            match page["cursor"].as_str() {
+                Some(next) => cursor = Some(next.to_owned()),
+                None => return Ok(all),
+            }
+        }
+    }
+
     pub(super) fn send(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> anyhow::Result<Json> {
         let agent = agent();
         let address = self.address(path);

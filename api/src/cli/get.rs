@@ -68,26 +68,8 @@ pub(super) fn run(args: &GetArgs) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let mut twins = Vec::new();
-    let mut cursor = None::<String>;
-    loop {
-        let mut path = "/v1/twins?limit=1000".to_owned();
-        for (name, value) in [
-            ("kind", kind),
-            ("filter", args.filter.as_deref()),
-            ("cursor", cursor.as_deref()),
-        ] {
-            if let Some(value) = value {
-                path.push_str(&format!("&{name}={}", encoded(value)));
-            }
-        }
-        let page = args.node.get(&path)?;
-        twins.extend(page["items"].as_array().cloned().unwrap_or_default());
-        match page["cursor"].as_str() {
-            Some(next) => cursor = Some(next.to_owned()),
-            None => break,
-        }
-    }
+    let parameters = [("kind", kind), ("filter", args.filter.as_deref())];
+    let twins = args.node.list("/v1/twins", &parameters)?;
     if args.json {
         println!("{}", Json::Array(twins));
     } else {

@@ -4,7 +4,7 @@ use gemba_runtime::plant::{PlantModel, plan, twin_configs};
 use gemba_twins::id::Kind;
 use serde_json::json;
 
-use super::model;
+use super::{model, problems};
 
 const PLANT: &str = r#"
 locations: [{id: line-1, type: line}, {id: cell-1, parent: line-1, computed: [{name: too_dry, value: humidity_pct < 30.0}]}]
@@ -32,15 +32,6 @@ fn computed_of(model: &PlantModel, id: &str) -> Vec<String> {
         .into_iter()
         .flat_map(|analysis| &analysis.computed)
         .map(|computed| format!("{} = {}", computed.name, computed.value.text()))
-        .collect()
-}
-
-fn problems(text: &str) -> String {
-    let error = PlantModel::parse(text).expect_err("a model with problems");
-    error
-        .problems
-        .iter()
-        .map(|problem| format!("{problem}\n"))
         .collect()
 }
 

@@ -2,11 +2,11 @@
 
 use gemba_runtime::{
     decode::native_reading,
-    plant::{Bindings, PlantModel, plan, twin_configs},
+    plant::{Bindings, plan, twin_configs},
 };
 use gemba_twins::id::Kind;
 
-use super::{model, tenant};
+use super::{model, problems, tenant};
 
 const PLANT: &str = r#"
 locations: [{id: cell-1}]
@@ -25,15 +25,6 @@ sensors:
       metrics: {co2_ppm: {type: number, unit: ppm, min: 300, max: 5000}, door: {type: text, one_of: [open, shut]}}
 forecast: [{metric: kpis.energy_kwh, for: kind == "machine"}]
 "#;
-
-fn problems(text: &str) -> String {
-    let error = PlantModel::parse(text).expect_err("a model with problems");
-    error
-        .problems
-        .iter()
-        .map(|problem| format!("{problem}\n"))
-        .collect()
-}
 
 #[test]
 fn what_a_contract_rejects_is_refused_with_what_was_agreed() {

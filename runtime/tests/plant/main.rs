@@ -23,6 +23,16 @@ fn model(text: &str) -> PlantModel {
     }
 }
 
+/// All that is wrong with a model, a line each.
+fn problems(text: &str) -> String {
+    let error = PlantModel::parse(text).expect_err("a model with problems");
+    error
+        .problems
+        .iter()
+        .map(|problem| format!("{problem}\n"))
+        .collect()
+}
+
 fn tenant() -> TenantId {
     TenantId::parse("acme").expect("a tenant")
 }

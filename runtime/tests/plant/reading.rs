@@ -4,16 +4,7 @@ use gemba_runtime::plant::{PLANT_TEXT_MAX, PlantModel, UnknownSensors, twin_conf
 use gemba_twins::id::Kind;
 use proptest::prelude::*;
 
-use super::{EXAMPLE, model};
-
-fn problems(text: &str) -> String {
-    let error = PlantModel::parse(text).expect_err("a model with problems");
-    error
-        .problems
-        .iter()
-        .map(|problem| format!("{problem}\n"))
-        .collect()
-}
+use super::{EXAMPLE, model, problems};
 
 #[test]
 fn the_example_is_a_valid_model_and_reads_back_in_every_form() {

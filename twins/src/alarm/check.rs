@@ -91,6 +91,7 @@ impl AttributeCondition {
     pub fn holds(&self, twin: &Twin) -> bool {
         let scope = Scope {
             twin,
+            execution: &std::cell::OnceCell::new(),
             now: Timestamp::default(),
             slots: &[],
             alarms: &[],

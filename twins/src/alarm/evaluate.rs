@@ -4,17 +4,20 @@
 //! for texts that the twin holds. A deadband moves the limits of a condition that holds already, so that a value has to
 //! come back behind them before it ceases to hold; within a negation the other way round.
 
-use std::cmp::Ordering;
+use std::{cell::OnceCell, cmp::Ordering};
 
 use super::{
     condition::{Arithmetic, Comparison, Condition, Expr, WordTest},
     life::Alarm,
 };
-use crate::{event::Value, field::Field, time::Timestamp, twin::Twin};
+use crate::{config::Execution, event::Value, field::Field, time::Timestamp, twin::Twin};
 
 /// What a condition is evaluated over.
 pub(crate) struct Scope<'a> {
     pub(crate) twin: &'a Twin,
+    /// What the machine does, worked out when the first condition asks: what waits in its window has to be folded for
+    /// it.
+    pub(crate) execution: &'a OnceCell<Option<Execution>>,
     pub(crate) now: Timestamp,
     /// Where the metrics of the rules stand among the twin's; `u16::MAX` for those it does not have.
     pub(crate) slots: &'a [u16],
@@ -29,6 +32,20 @@ impl Condition {
 }
 
 impl<'a> Scope<'a> {
+    fn execution(&self) -> Option<&'static str> {
+        let said = self.execution.get_or_init(|| {
+            let machine = self.twin.machine_now()?;
+            machine.since.map(|_| machine.execution)
+        });
+        said.map(|said| {
+            if self.twin.is_stale(self.now) {
+                Execution::Unknown.as_str()
+            } else {
+                said.as_str()
+            }
+        })
+    }
+
     fn metric(&self, place: u16) -> Option<&'a Value> {
         let slot = usize::from(*self.slots.get(usize::from(place))?);
         self.twin.metrics.items.get(slot).map(|metric| &metric.value)
@@ -136,11 +153,7 @@ impl Expr {
                 Value::Text(text) => Field::Text((&**text).into()),
                 Value::Bool(yes) => Field::Bool(*yes),
             }),
-            Self::Execution => {
-                let machine = scope.twin.machine_now()?;
-                let word = scope.twin.execution(&machine, scope.now);
-                word.map(|word| Field::Text(word.into()))
-            }
+            Self::Execution => scope.execution().map(|word| Field::Text(word.into())),
             Self::Field(path) => scope.field(path),
             Self::Arithmetic(Arithmetic::Add, both) => match (both[0].value(scope)?, both[1].value(scope)?) {
                 (Field::Text(one), Field::Text(other)) => {

@@ -4,6 +4,8 @@
 //! is settled as of when it was due. Where nothing changes, judging allocates nothing. The time of the alarms never
 //! goes back: what comes out of order is judged at the newest time seen.
 
+use std::cell::OnceCell;
+
 use super::{
     evaluate::Scope,
     life::{Alarm, Note, Telling},
@@ -11,7 +13,14 @@ use super::{
     said::{AlarmChange, AlarmRefused, AlarmSaid},
     words::AlarmWhat,
 };
-use crate::{attributes::block, event::Value, metric::Metrics, time::Timestamp, twin::Twin};
+use crate::{
+    attributes::block, config::Execution, event::Value, metric::Metrics, time::Timestamp, twin::Twin,
+};
+
+/// What a machine does, once it was asked for.
+type Said = OnceCell<Option<Execution>>;
+/// A twin as all its rules see it after one event.
+type Seen<'a> = (&'a Twin, &'a Said);
 
 /// A metric that the twin does not have yet.
 const ABSENT: u16 = u16::MAX;
@@ -125,7 +134,7 @@ impl Alarms {
         let bench = &mut self.bench;
         bench.resolve(set, &twin.metrics);
         let now = bench.clock.max(at);
-        bench.settle(set, twin, now, changes);
+        bench.settle(set, (twin, &Said::new()), now, changes);
         bench.clock = now;
         let mut telling = Telling {
             rule: &set.rules[index].rule,
@@ -164,6 +173,7 @@ impl Bench {
     }
 
     fn judge(&mut self, set: &RuleSet, twin: &Twin, at: Timestamp, changes: &mut Vec<AlarmChange>) {
+        let said = &Said::new();
         self.resolve(set, &twin.metrics);
         let now = self.clock.max(at);
         if now == Timestamp::default() {
@@ -171,12 +181,12 @@ impl Bench {
             return;
         }
         if self.deadline.is_some_and(|deadline| deadline <= now) {
-            self.settle(set, twin, now, changes);
+            self.settle(set, (twin, said), now, changes);
         }
         self.clock = now;
         let mut deadline = None;
         for (index, compiled) in set.rules.iter().enumerate() {
-            let (condition, due) = self.look(index, compiled, twin, now);
+            let (condition, due) = self.look(index, compiled, (twin, said), now);
             let alarm = &mut self.items[index];
             if let Some(condition) = condition
                 && (condition != alarm.condition || condition != alarm.active)
@@ -195,7 +205,7 @@ impl Bench {
         }
         self.deadline = deadline;
         if set.suppresses {
-            self.suppress(set, twin, now, changes);
+            self.suppress(set, (twin, said), now, changes);
         }
     }
 
@@ -204,7 +214,7 @@ impl Bench {
         &self,
         index: usize,
         compiled: &CompiledRule,
-        twin: &Twin,
+        (twin, said): Seen<'_>,
         now: Timestamp,
     ) -> (Option<bool>, Option<Timestamp>) {
         if compiled.rule.stale.is_some() {
@@ -219,11 +229,17 @@ impl Bench {
         } else {
             0.0
         };
-        (condition.holds(&self.scope(twin, now), deadband), None)
+        (condition.holds(&self.scope((twin, said), now), deadband), None)
     }
 
     /// Settles what is due until `now`, the earliest first.
-    fn settle(&mut self, set: &RuleSet, twin: &Twin, now: Timestamp, changes: &mut Vec<AlarmChange>) {
+    fn settle(
+        &mut self,
+        set: &RuleSet,
+        (twin, said): Seen<'_>,
+        now: Timestamp,
+        changes: &mut Vec<AlarmChange>,
+    ) {
         while let Some(at) = self.next().filter(|at| *at <= now) {
             for (index, compiled) in set.rules.iter().enumerate() {
                 let alarm = &mut self.items[index];
@@ -248,17 +264,23 @@ impl Bench {
             }
             self.clock = self.clock.max(at);
             if set.suppresses {
-                self.suppress(set, twin, at, changes);
+                self.suppress(set, (twin, said), at, changes);
             }
         }
     }
 
-    fn suppress(&mut self, set: &RuleSet, twin: &Twin, at: Timestamp, changes: &mut Vec<AlarmChange>) {
+    fn suppress(
+        &mut self,
+        set: &RuleSet,
+        (twin, said): Seen<'_>,
+        at: Timestamp,
+        changes: &mut Vec<AlarmChange>,
+    ) {
         for (index, compiled) in set.rules.iter().enumerate() {
             let Some(condition) = &compiled.suppressed_by else {
                 continue;
             };
-            let Some(suppressed) = condition.holds(&self.scope(twin, at), 0.0) else {
+            let Some(suppressed) = condition.holds(&self.scope((twin, said), at), 0.0) else {
                 continue;
             };
             let mut telling = Telling {
@@ -270,9 +292,10 @@ impl Bench {
         }
     }
 
-    fn scope<'a>(&'a self, twin: &'a Twin, now: Timestamp) -> Scope<'a> {
+    fn scope<'a>(&'a self, (twin, execution): Seen<'a>, now: Timestamp) -> Scope<'a> {
         Scope {
             twin,
+            execution,
             now,
             slots: &self.slots,
             alarms: &self.items,

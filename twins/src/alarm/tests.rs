@@ -117,6 +117,7 @@ fn native_conditions_say_what_cel_says() {
         let slots: Vec<u16> = scopes.metrics.iter().map(|name| slot(name)).collect();
         let scope = Scope {
             twin: &twin,
+            execution: &std::cell::OnceCell::new(),
             now: now(),
             slots: &slots,
             alarms: &[],
