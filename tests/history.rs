@@ -6,24 +6,19 @@
 
 mod support;
 
-use std::{path::Path, process::Command};
+use std::path::Path;
 
 use serde_json::{Value, json};
-use support::{Node, http::Request, wait_until};
+use support::{Node, http::Request, python::python, wait_until};
 
 const MACHINES: u64 = 5;
 const READINGS: u64 = 400;
 const SCANS: u64 = 30;
 
-fn python() -> String {
-    let made = concat!(env!("CARGO_MANIFEST_DIR"), "/target/python/bin/python");
-    std::env::var("GEMBA_PYTHON").unwrap_or_else(|_| made.into())
-}
-
 /// What both packages say of a tenant's history.
 fn read_by_others(history: &Path) -> Value {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/history.py");
-    let output = Command::new(python())
+    let output = python()
         .arg(script)
         .arg(history)
         .arg("default")

@@ -3,7 +3,11 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
+mod support;
+
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
+
+use support::python::python;
 
 const GEMBA: &str = env!("CARGO_BIN_EXE_gemba");
 
@@ -39,10 +43,8 @@ fn rendered(folder: &Path) -> BTreeMap<String, String> {
 fn sqlfluff_reads_everything_that_is_rendered() {
     let folder = tempfile::tempdir().expect("a folder");
     rendered(folder.path());
-    let made = concat!(env!("CARGO_MANIFEST_DIR"), "/target/python/bin/python");
-    let python = std::env::var("GEMBA_PYTHON").unwrap_or_else(|_| made.into());
     let lint = |folder: &Path| {
-        Command::new(&python)
+        python()
             .args([
                 "-m",
                 "sqlfluff",

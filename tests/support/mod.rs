@@ -17,6 +17,7 @@ pub(crate) mod command;
 pub(crate) mod device;
 pub(crate) mod example;
 pub(crate) mod http;
+pub(crate) mod python;
 pub(crate) mod schema;
 pub(crate) mod socket;
 

@@ -50,6 +50,16 @@ impl Twin {
         machine.map_or_else(Vec::new, |machine| machine.jobs(ideal_cycle_s))
     }
 
+    /// The KPIs of which there are data, by name.
+    #[must_use]
+    pub fn kpi_values(&self) -> Vec<(&'static str, f64)> {
+        let basis = self.basis();
+        kpis::names(self.id.kind())
+            .iter()
+            .filter_map(|name| Some((*name, self.kpi(name, &basis)?.ok()?)))
+            .collect()
+    }
+
     /// The twin as it is shown at `now`.
     #[must_use]
     pub fn view(&self, now: Timestamp) -> TwinView<'_> {

@@ -146,6 +146,10 @@ impl Stand {
         let mqtt = mqtt::serve(
             mqtt::ListenerSettings::new(loopback),
             node.ingest().clone(),
+            mqtt::KpiSource {
+                hub: node.hub().clone(),
+                twins: node.twins().clone(),
+            },
             keyring,
             told,
         )

@@ -17,8 +17,10 @@ use crate::{
     simulate::{Driver, DriverSettings, Plant},
 };
 
-/// The plant's past that is played first.
-const PAST_MS: i64 = 3_600_000;
+/// The plant's past that is played first: long enough for a forecast, which takes a day and four hours.
+const PAST_MS: i64 = 30 * 3_600_000;
+/// Of it, what is played second by second.
+const FINE_MS: i64 = 3_600_000;
 
 #[derive(Args)]
 pub(super) struct DemoArgs {
@@ -31,7 +33,7 @@ pub(super) struct DemoArgs {
     /// Machines of the plant
     #[arg(long, default_value_t = 12)]
     machines: usize,
-    /// Simulated seconds in a real one, while the plant's last hour is played; as fast as it goes if absent
+    /// Simulated seconds in a real one, while the plant's past is played; as fast as it goes if absent
     #[arg(long, value_name = "X")]
     speed: Option<f64>,
     /// The same seed gives the same plant
@@ -99,7 +101,8 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
             .context("the demo needs MQTT (do not switch it off)")?
             .address;
         // A plant that has been running has something to show. One that is known already goes on from now.
-        let start = (!same).then(|| clock::now().plus_ms(-PAST_MS));
+        let now = clock::now();
+        let start = (!same).then(|| now.plus_ms(-PAST_MS));
         let settings = DriverSettings {
             host: mqtt.ip().to_string(),
             port: mqtt.port(),
@@ -107,6 +110,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
             login: None,
             speed: args.speed.unwrap_or(f64::INFINITY),
             start,
+            fine_from: start.map(|_| now.plus_ms(-FINE_MS)),
             seconds: None,
         };
         let (shutdown, told) = watch::channel(false);
@@ -143,6 +147,9 @@ fn greeting(url: &str, mqtt: &str, machines: usize, folder: &str) -> String {
   live       gemba get machine --watch --url {url}
   a job      gemba get job --url {url}
   alarms     gemba alarms --url {url}      then: gemba alarms ack ID --comment 'on my way' --url {url}
+  why        gemba get location/line-1 --url {url}      OEE of a line, and what its machines stood still for
+  flow       curl '{url}/v1/flow'      how jobs flow, and which location holds them up
+  forecast   curl '{url}/v1/twins/location/cell-1/forecast?metric=co2_ppm&horizon=4h'
   search     curl -G '{url}/v1/twins' --data-urlencode 'filter=state.execution != \"producing\"'
   all calls  {url}/docs
 

@@ -116,6 +116,10 @@ impl Running {
                 mqtt::serve(
                     settings,
                     node.ingest().clone(),
+                    mqtt::KpiSource {
+                        hub: node.hub().clone(),
+                        twins: node.twins().clone(),
+                    },
                     config.keyring.clone(),
                     told.clone(),
                 )

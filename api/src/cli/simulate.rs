@@ -91,6 +91,7 @@ pub(super) fn run(args: &SimulateArgs) -> anyhow::Result<()> {
             .map(|user| (user, args.password.clone().unwrap_or_default())),
         speed: args.speed,
         start,
+        fine_from: None,
         seconds: args.duration,
     };
     runtime()?.block_on(async {

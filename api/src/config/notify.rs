@@ -38,6 +38,9 @@ pub(super) struct Notify {
     ca: Option<PathBuf>,
     client_id: Option<String>,
     topic: Option<String>,
+    from: Option<String>,
+    #[serde(default)]
+    to: Vec<String>,
 }
 
 /// The destinations, checked.
@@ -117,16 +120,40 @@ impl Notify {
                     .unwrap_or_else(|| "gemba/v1/{tenant}/alarms/{kind}/{twin}/{rule}".into()),
                 ca: self.ca.clone(),
             },
+            "smtp" => Means::Mail {
+                url: self.url.clone(),
+                password: self.secret_text()?,
+                from: self.from.clone().ok_or_else(|| {
+                    value_error("notify.from", "a mail needs one, such as gemba@plant.example")
+                })?,
+                to: self.to.clone(),
+                ca: self.ca.clone(),
+            },
             other => {
                 return Err(value_error(
                     "notify.kind",
-                    format!("{other:?} is neither webhook nor mqtt"),
+                    format!("{other:?} is none of webhook, mqtt, smtp"),
                 ));
             }
         })
     }
 
+    /// What signs a webhook.
     fn secret(&self) -> Result<Option<Vec<u8>>, ConfigError> {
+        let Some(text) = self.secret_text()? else {
+            return Ok(None);
+        };
+        match text.strip_prefix("whsec_") {
+            Some(encoded) => STANDARD
+                .decode(encoded)
+                .map(Some)
+                .map_err(|_| value_error("notify.secret", "what follows whsec_ is not base64")),
+            None => Ok(Some(text.into_bytes())),
+        }
+    }
+
+    /// From the file, from where the file says, or not at all.
+    fn secret_text(&self) -> Result<Option<String>, ConfigError> {
         let given = [
             self.secret.is_some(),
             self.secret_file.is_some(),
@@ -148,13 +175,7 @@ impl Notify {
         if text.is_empty() {
             return Err(value_error("notify.secret", "it is empty"));
         }
-        match text.strip_prefix("whsec_") {
-            Some(encoded) => STANDARD
-                .decode(encoded)
-                .map(Some)
-                .map_err(|_| value_error("notify.secret", "what follows whsec_ is not base64")),
-            None => Ok(Some(text.as_bytes().to_vec())),
-        }
+        Ok(Some(text.to_owned()))
     }
 }
 

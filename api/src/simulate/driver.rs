@@ -23,6 +23,8 @@ use super::Plant;
 const WAITING: usize = 10_000;
 /// How long the last acknowledgements are waited for.
 const LAST_ACKNOWLEDGEMENTS: Duration = Duration::from_secs(30);
+/// How far apart the seconds of the coarse past are: a machine that is heard so often is not stale.
+const COARSE_MS: i64 = 20_000;
 
 /// Where and how fast.
 #[derive(Debug, Clone)]
@@ -39,6 +41,8 @@ pub struct DriverSettings {
     pub speed: f64,
     /// When the plant's time begins; now if absent. What lies in the past is played at `speed`, then real time goes on.
     pub start: Option<Timestamp>,
+    /// Before this only every twentieth second of the plant's past is played; all of them if absent.
+    pub fine_from: Option<Timestamp>,
     /// Ends after this many simulated seconds.
     pub seconds: Option<u64>,
 }
@@ -82,18 +86,17 @@ impl Driver {
     /// back: it knows what it did.
     pub async fn run(mut self, mut plant: Plant, mut shutdown: watch::Receiver<bool>) -> (Plant, Published) {
         let start = self.settings.start.unwrap_or_else(clock::now);
-        let seconds = self
-            .settings
-            .seconds
-            .map_or(i64::MAX, |seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
+        let seconds = self.settings.seconds.unwrap_or(u64::MAX);
+        let lasts_ms = i64::try_from(seconds.saturating_mul(1_000)).unwrap_or(i64::MAX);
         let began = clock::instant();
-        for second in 0..seconds {
-            let at = start.plus_ms(1_000 * second);
+        let mut passed_ms = 0;
+        while passed_ms < lasts_ms {
+            let at = start.plus_ms(passed_ms);
             let ahead_ms = at.ms_since(clock::now());
             let due = if ahead_ms > 0 {
                 clock::instant() + Duration::from_millis(ahead_ms.unsigned_abs())
             } else {
-                began + Duration::from_secs_f64(second as f64 / self.settings.speed)
+                began + Duration::from_secs_f64(passed_ms as f64 / 1_000.0 / self.settings.speed)
             };
             tokio::select! {
                 biased;
@@ -102,6 +105,8 @@ impl Driver {
                 () = tokio::time::sleep_until(due.into()) => {}
             }
             self.publish(&mut plant, at.min(clock::now())).await;
+            let is_coarse = self.settings.fine_from.is_some_and(|fine| at < fine);
+            passed_ms += if is_coarse { COARSE_MS } else { 1_000 };
         }
         let published = self.finish().await;
         (plant, published)

@@ -54,6 +54,8 @@ pub struct Plant {
     messages: u64,
     seed: u64,
     minute: Option<Timestamp>,
+    /// The second of the step before.
+    second: Option<i64>,
     began: Option<Timestamp>,
     /// How much later than newer ones a message may come.
     lateness_ms: i64,
@@ -67,6 +69,13 @@ const CELL: usize = 4;
 const LATENESS_MS: i64 = 10_000;
 /// Where jobs end.
 const EXIT: &str = "shipping";
+/// What is forecast.
+const FORECAST: &str = "\
+forecast:
+  - {metric: utilization, deviation: 0.2, for: kind == \"machine\"}
+  - {metric: power_kw, for: kind == \"machine\"}
+  - {metric: co2_ppm, for: kind == \"location\"}
+";
 /// What needs a person: the spindles when their coolant fails, the air when all machines of a cell run.
 const ALARMS: &str = "\
 alarms:
@@ -110,6 +119,7 @@ impl Plant {
             messages: 0,
             seed,
             minute: None,
+            second: None,
             began: None,
             lateness_ms: LATENESS_MS,
             truth: None,
@@ -170,6 +180,7 @@ impl Plant {
             ));
         }
         text.push_str(ALARMS);
+        text.push_str(FORECAST);
         text
     }
 
@@ -183,6 +194,7 @@ impl Plant {
         let mut out = Vec::new();
         self.began.get_or_insert(now);
         let second = now.ms() / 1_000;
+        let before = self.second.replace(second).unwrap_or(second - 1);
         for number in 0..self.machines.len() {
             let machine = &mut self.machines[number];
             machine.step(now, &mut self.random);
@@ -203,7 +215,9 @@ impl Plant {
                 metrics["spindle_temp_c"] = celsius.into();
             }
             out.push(self.reading(&id, &id, "MACHINE", Some(cell), now, metrics));
-            if (second + number as i64) % 15 == 0 {
+            // Meters send every fifteen seconds, one after the other.
+            let quarter = |second: i64| (second + number as i64).div_euclid(15);
+            if quarter(second) != quarter(before) {
                 if let Some(truth) = &mut self.truth {
                     truth.meter(&id, register_kwh);
                 }
@@ -259,9 +273,10 @@ impl Plant {
                 .count() as f64;
             let (drift, dust) = (self.random.between(-25.0, 25.0), self.random.between(-1.5, 1.5));
             let spike = self.random.chance(0.01);
+            let staffed = staffed(now);
             let air = &mut self.air[number];
             // Rises with the people who work there, falls by the ventilation; a door now and then lets dust in.
-            air.co2 = (air.co2 + 0.15 * (520.0 + 190.0 * busy - air.co2) + drift).clamp(400.0, 3_000.0);
+            air.co2 = (air.co2 + 0.15 * (520.0 + 190.0 * busy * staffed - air.co2) + drift).clamp(400.0, 3_000.0);
             air.pm25 =
                 (air.pm25 + 0.2 * (7.0 + 2.0 * busy - air.pm25) + dust + if spike { 45.0 } else { 0.0 })
                     .clamp(1.0, 300.0);
@@ -339,6 +354,12 @@ impl Plant {
             payload: payload.to_string(),
         }
     }
+}
+
+/// How many of the people of a full shift are there: most about noon (UTC), half of them in the deep of the night.
+fn staffed(now: Timestamp) -> f64 {
+    let day = now.ms().rem_euclid(86_400_000) as f64 / 86_400_000.0;
+    0.75 - 0.25 * (std::f64::consts::TAU * day).cos()
 }
 
 fn round(value: f64, digits: i32) -> f64 {

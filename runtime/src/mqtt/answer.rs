@@ -1,6 +1,6 @@
 //! MQTT packets that a server sends, written for 3.1.1 and 5.
 //!
-//! Promises: every packet is below 128 bytes but SUBACK and UNSUBACK, which are as long as what they answer. Knows
+//! Promises: every packet is below 128 bytes but SUBACK and UNSUBACK, which are as long as what they answer, and PUBLISH. Knows
 //! nothing of when which is due.
 
 use super::packet::Version;
@@ -77,8 +77,8 @@ pub(super) fn puback(version: Version, id: u16, reason: u8, out: &mut Vec<u8>) {
     }
 }
 
-/// SUBACK: QoS 1 for what is granted.
-pub(super) fn suback(version: Version, id: u16, granted: &[bool]) -> Vec<u8> {
+/// SUBACK: the QoS of what is granted.
+pub(super) fn suback(version: Version, id: u16, granted: &[Option<u8>]) -> Vec<u8> {
     let refused = if version == Version::V5 {
         reason::NOT_AUTHORIZED
     } else {
@@ -86,7 +86,7 @@ pub(super) fn suback(version: Version, id: u16, granted: &[bool]) -> Vec<u8> {
     };
     let codes: Vec<u8> = granted
         .iter()
-        .map(|granted| if *granted { 1 } else { refused })
+        .map(|granted| granted.unwrap_or(refused))
         .collect();
     with_id(version, 0x90, id, &codes)
 }
@@ -101,9 +101,23 @@ pub(super) fn unsuback(version: Version, id: u16, filters: usize) -> Vec<u8> {
     with_id(version, 0xb0, id, &codes)
 }
 
-fn with_id(version: Version, first: u8, id: u16, codes: &[u8]) -> Vec<u8> {
-    let mut packet = vec![first];
-    let mut length = 2 + usize::from(version == Version::V5) + codes.len();
+/// PUBLISH with QoS 0. A topic is shorter than 64 KiB: those of twins are below 300 bytes.
+pub(super) fn publish(version: Version, topic: &str, payload: &[u8], retain: bool) -> Vec<u8> {
+    let properties = usize::from(version == Version::V5);
+    let mut packet = Vec::with_capacity(8 + topic.len() + payload.len());
+    packet.push(0x30 | u8::from(retain));
+    put_length(2 + topic.len() + properties + payload.len(), &mut packet);
+    packet.extend_from_slice(&(topic.len() as u16).to_be_bytes());
+    packet.extend_from_slice(topic.as_bytes());
+    if version == Version::V5 {
+        packet.push(0);
+    }
+    packet.extend_from_slice(payload);
+    packet
+}
+
+/// The remaining length, as MQTT writes it.
+fn put_length(mut length: usize, packet: &mut Vec<u8>) {
     loop {
         let low = (length & 0x7f) as u8;
         length >>= 7;
@@ -112,6 +126,11 @@ fn with_id(version: Version, first: u8, id: u16, codes: &[u8]) -> Vec<u8> {
             break;
         }
     }
+}
+
+fn with_id(version: Version, first: u8, id: u16, codes: &[u8]) -> Vec<u8> {
+    let mut packet = vec![first];
+    put_length(2 + usize::from(version == Version::V5) + codes.len(), &mut packet);
     packet.extend_from_slice(&id.to_be_bytes());
     if version == Version::V5 {
         packet.push(0);
@@ -167,7 +186,7 @@ mod tests {
 
     #[test]
     fn answers_are_long_enough_for_many_filters() {
-        let granted = vec![true; 300];
+        let granted = vec![Some(1); 300];
         let v4::Packet::SubAck(answer) = read4(&suback(Version::V4, 7, &granted)) else {
             panic!("no SUBACK")
         };
@@ -176,6 +195,21 @@ mod tests {
             panic!("no UNSUBACK")
         };
         assert_eq!((answer.pkid, answer.reasons.len()), (7, 300));
+    }
+
+    #[test]
+    fn a_message_of_any_length_is_read_back() {
+        for length in [0, 100, 20_000] {
+            let payload = vec![b'1'; length];
+            let v4::Packet::Publish(publish) = read4(&super::publish(Version::V4, "a/b", &payload, true)) else {
+                panic!("no PUBLISH")
+            };
+            assert_eq!((&*publish.topic, publish.retain, publish.payload.len()), ("a/b", true, length));
+            let v5::Packet::Publish(publish) = read5(&super::publish(Version::V5, "a/b", &payload, false)) else {
+                panic!("no PUBLISH")
+            };
+            assert_eq!((&*publish.topic, publish.retain, publish.payload.len()), (&b"a/b"[..], false, length));
+        }
     }
 
     #[test]

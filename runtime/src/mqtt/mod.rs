@@ -6,6 +6,7 @@
 mod listener;
 
 mod connection;
+mod kpis;
 mod reading;
 mod writing;
 
@@ -21,5 +22,6 @@ mod metric_names;
 
 pub(crate) use broker::client_options;
 pub use broker::{BrokerDecoder, BrokerSettings, BrokerSubscription, InvalidBroker, run as run_broker};
+pub use kpis::KpiSource;
 pub use listener::{ListenError, Listener, ListenerSettings, serve};
 pub use tls::{TlsError, TlsFiles, server_config};

@@ -45,7 +45,7 @@ pub(super) enum Packet {
     },
     Unsubscribe {
         id: u16,
-        filters: usize,
+        filters: Vec<String>,
     },
     Ping,
     /// The client goes, and wants its will published or not.
@@ -332,7 +332,7 @@ fn read4(bytes: &mut BytesMut, max: usize) -> Result<Packet, Fault> {
             },
             v4::Packet::Unsubscribe(unsubscribe) => Packet::Unsubscribe {
                 id: id(unsubscribe.pkid)?,
-                filters: unsubscribe.topics.len(),
+                filters: unsubscribe.topics,
             },
             _ => Packet::Ignored,
         },
@@ -362,7 +362,7 @@ fn read5(bytes: &mut BytesMut, max: usize) -> Result<Packet, Fault> {
             },
             v5::Packet::Unsubscribe(unsubscribe) => Packet::Unsubscribe {
                 id: id(unsubscribe.pkid)?,
-                filters: unsubscribe.filters.len(),
+                filters: unsubscribe.filters,
             },
             _ => Packet::Ignored,
         },

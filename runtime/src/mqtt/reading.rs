@@ -18,13 +18,17 @@ use tracing::warn;
 use super::{
     answer::{self, reason},
     connection::Shared,
+    kpis::KpiTopics,
     metric_names as names,
     packet::{self, Fault, Packet, Publish, TopicName, Version},
     sessions::Session,
     topic::Topic,
     writing::{Acknowledge, Due, Out},
 };
-use crate::{clock, keyring::Principal};
+use crate::{
+    clock,
+    keyring::{Principal, Role},
+};
 
 /// Messages taken together at most.
 const BATCH_MESSAGES: usize = 256;
@@ -88,6 +92,7 @@ pub(super) struct Reading {
     session: Session,
     shared: Arc<Shared>,
     out: mpsc::Sender<Out>,
+    kpis: KpiTopics,
     /// Messages that are read but not submitted.
     messages: Vec<Publish>,
     bytes: usize,
@@ -103,12 +108,14 @@ impl Reading {
         shared: Arc<Shared>,
         out: mpsc::Sender<Out>,
     ) -> Self {
+        let kpis = KpiTopics::new(shared.kpis.clone(), principal.tenant.clone(), version);
         Self {
             version,
             principal,
             session,
             shared,
             out,
+            kpis,
             messages: Vec::new(),
             bytes: 0,
             audited: false,
@@ -218,6 +225,7 @@ impl Reading {
             .ingest
             .admit(tenant, self.messages.len(), self.bytes)
             .await;
+        let may_send = self.principal.role.may_send();
         let mut batch = self.shared.ingest.batch(tenant, &self.shared.source);
         let mut due = Vec::with_capacity(self.messages.len());
         let mut forbidden = 0;
@@ -230,7 +238,7 @@ impl Reading {
         {
             let name = topic.as_str();
             let parsed = Topic::parse(name, tenant);
-            if parsed == Topic::Foreign {
+            if parsed == Topic::Foreign || !may_send {
                 forbidden += 1;
                 if qos > 0 {
                     due.push(Due::Forbidden(id));
@@ -264,24 +272,46 @@ impl Reading {
         let Principal { tenant, name, .. } = &self.principal;
         metrics::counter!(names::FORBIDDEN, "tenant" => tenant.as_str().to_owned()).increment(forbidden);
         if !std::mem::replace(&mut self.audited, true) {
-            warn!(%tenant, device = %name, "message on another tenant's topic refused; more of this connection are only counted");
+            warn!(%tenant, device = %name, "message refused: another tenant's topic, or a key that only reads; more of this connection are only counted");
         }
     }
 
     async fn answer(&mut self, packet: Packet) -> Result<(), End> {
         let bytes = match packet {
             Packet::Ping => answer::PINGRESP.to_vec(),
-            Packet::Subscribe { id, filters } => {
-                let granted: Vec<bool> = filters.iter().map(|filter| self.owns(filter)).collect();
-                answer::suback(self.version, id, &granted)
+            Packet::Subscribe { id, filters } => return self.subscribe(id, &filters).await,
+            Packet::Unsubscribe { id, filters } => {
+                for filter in &filters {
+                    self.kpis.unsubscribe(filter);
+                }
+                answer::unsuback(self.version, id, filters.len())
             }
-            Packet::Unsubscribe { id, filters } => answer::unsuback(self.version, id, filters),
             Packet::Disconnect { with_will: true } => return Err(End::ClientLeftWithWill),
             Packet::Disconnect { with_will: false } => return Err(End::ClientLeft),
             Packet::Ignored | Packet::Publish(_) => return Ok(()),
         };
         self.out
             .send(Out::Bytes(bytes))
+            .await
+            .map_err(|_| End::NotAnswered)
+    }
+
+    /// Grants a device its own topics, and KPIs to whoever may read; what KPIs there are may come before the
+    /// answer, as MQTT has it.
+    async fn subscribe(&mut self, id: u16, filters: &[String]) -> Result<(), End> {
+        let may_read = self.principal.role.is_at_least(Role::Viewer);
+        let granted: Vec<Option<u8>> = filters
+            .iter()
+            .map(|filter| {
+                if may_read && self.kpis.fits(filter) {
+                    self.kpis.subscribe(filter, &self.out).then_some(0)
+                } else {
+                    self.owns(filter).then_some(1)
+                }
+            })
+            .collect();
+        self.out
+            .send(Out::Bytes(answer::suback(self.version, id, &granted)))
             .await
             .map_err(|_| End::NotAnswered)
     }

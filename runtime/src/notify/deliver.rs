@@ -9,7 +9,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tracing::{error, info, warn};
 
 use super::{
-    Means, Notifier, metric_names as names, mqtt::Mqtt, notice::Notice, queue::Lane, webhook::Webhook,
+    Means, Notifier, mail::Mail, metric_names as names, mqtt::Mqtt, notice::Notice, queue::Lane, webhook::Webhook,
 };
 use crate::{notify::InvalidDestination, store::Store};
 
@@ -31,6 +31,7 @@ pub(super) enum Failed {
 enum Carrier {
     Webhook(Webhook),
     Mqtt(Box<Mqtt>),
+    Mail(Box<Mail>),
 }
 
 impl Carrier {
@@ -52,6 +53,15 @@ impl Carrier {
             } => Self::Mqtt(Box::new(
                 Mqtt::new(&destination.name, url, client_id, topic, ca.clone()).map_err(invalid)?,
             )),
+            Means::Mail {
+                url,
+                password,
+                from,
+                to,
+                ca,
+            } => Self::Mail(Box::new(
+                Mail::new(&destination.name, url, password.as_deref(), from, to, ca.as_deref()).map_err(invalid)?,
+            )),
         })
     }
 
@@ -59,6 +69,7 @@ impl Carrier {
         match self {
             Self::Webhook(webhook) => webhook.carry(notice).await,
             Self::Mqtt(mqtt) => mqtt.carry(notice).await,
+            Self::Mail(mail) => mail.carry(notice).await,
         }
     }
 }

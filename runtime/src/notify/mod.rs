@@ -1,4 +1,4 @@
-//! Notifications: what becomes of alarms, told outside by webhook and MQTT.
+//! Notifications: what becomes of alarms, told outside by webhook, MQTT and mail.
 //!
 //! Promises: whatever a destination is for reaches it at least once, with an id by which a repetition is known, and in
 //! the order in which it happened on each shard; what is not delivered survives `kill -9`, since it stands in the
@@ -7,6 +7,7 @@
 //! caller and no answer (a redirect) can name one. Knows nothing of when an alarm is raised.
 
 mod deliver;
+mod mail;
 mod message;
 mod metric_names;
 mod mqtt;

@@ -62,6 +62,20 @@ pub enum Means {
         /// Who signed the broker's certificate (PEM).
         ca: Option<PathBuf>,
     },
+    /// A mail by SMTP.
+    Mail {
+        /// `smtps://user@host` with TLS from the start, or `smtp://user@host` with STARTTLS, which only a loopback
+        /// address may do without.
+        url: String,
+        /// The user's password, where the URL has none.
+        password: Option<String>,
+        /// Who the mail is from: an address, or a name with one in angle brackets.
+        from: String,
+        /// Who gets it; at least one.
+        to: Vec<String>,
+        /// Who signed the server's certificate (PEM); without it, whom the system trusts.
+        ca: Option<PathBuf>,
+    },
 }
 
 impl Means {
@@ -69,6 +83,7 @@ impl Means {
         match self {
             Self::Webhook { .. } => "webhook",
             Self::Mqtt { .. } => "mqtt",
+            Self::Mail { .. } => "smtp",
         }
     }
 }

@@ -9,6 +9,7 @@ mod brokers;
 mod certificates;
 mod clients;
 mod device;
+mod kpis;
 mod messages;
 mod mosquitto;
 mod sessions;

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use gemba_runtime::{
     clock,
     keyring::{KeyEntry, Keyring, Role, hash_token},
-    mqtt::{Listener, ListenerSettings, serve},
+    mqtt::{KpiSource, Listener, ListenerSettings, serve},
     node::{Node, SourceCounts},
     settings::NodeSettings,
 };
@@ -57,7 +57,11 @@ impl Site {
         let mut settings = ListenerSettings::new(([127, 0, 0, 1], 0).into());
         change(&mut settings);
         let (shutdown, told) = watch::channel(false);
-        let listener = serve(settings, node.ingest().clone(), Arc::new(keyring), told)
+        let kpis = KpiSource {
+            hub: node.hub().clone(),
+            twins: node.twins().clone(),
+        };
+        let listener = serve(settings, node.ingest().clone(), kpis, Arc::new(keyring), told)
             .await
             .expect("a listener");
         Self {

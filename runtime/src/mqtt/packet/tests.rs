@@ -150,12 +150,12 @@ fn the_other_packets_of_a_client_are_read() {
         (
             V4,
             b"\xa2\x07\x00\x05\x00\x03a/#",
-            "Unsubscribe { id: 5, filters: 1 }",
+            r#"Unsubscribe { id: 5, filters: ["a/#"] }"#,
         ),
         (
             V5,
             b"\xa2\x08\x00\x05\x00\x00\x03a/#",
-            "Unsubscribe { id: 5, filters: 1 }",
+            r#"Unsubscribe { id: 5, filters: ["a/#"] }"#,
         ),
         (V4, b"\x40\x02\x00\x05", "Ignored"),
     ] {
