@@ -1,7 +1,8 @@
 //! Computed metrics: recomputed when a reading changes what they ask for, and then metrics like others.
 //!
 //! Promises: what an input makes absent is absent with its reason, and is not held on with its last value; an input
-//! older than the twin's staleness is absent. Worked out at the time of the twin's newest data: a value that came late
+//! older than the twin's staleness is absent. Shown is what follows from the twin's newest data; in history stands what
+//! followed at each time, in whichever order messages came within the lateness window. What comes later than that
 //! changes what is computed from then on, and never what was computed before. Costs nothing where the plant model
 //! computes nothing.
 
@@ -13,6 +14,7 @@ use crate::{
     expr::{Absent, Operand},
     id::Kind,
     kpis,
+    pending::Seen,
     time::Timestamp,
     twin::{Effects, Twin},
 };
@@ -37,7 +39,9 @@ impl TwinConfig {
 }
 
 impl Twin {
-    /// A reading of the time `at` was taken, or, without one, another plant model: works out what follows from it.
+    /// A reading of the time `at` was taken, or, without one, another plant model: works out what follows from it now.
+    /// History follows when the reading leaves the lateness window ([`Twin::compute_sealed`]), so that it does not
+    /// depend on the order in which messages came.
     pub(crate) fn compute(&mut self, at: Option<Timestamp>, effects: &mut Effects) {
         let analysis = self.config.as_ref().and_then(|config| config.analysis.clone());
         let (Some(analysis), Some(now)) = (analysis, self.data_at) else {
@@ -62,8 +66,73 @@ impl Twin {
                 Ok(Operand::Bool(yes)) => Some(Value::Bool(yes)),
                 Ok(Operand::Text(_)) | Err(_) => None,
             };
-            self.take_computed(&computed.name, value.as_ref(), now, effects);
+            let config = self.config.as_deref();
+            let metric = match &value {
+                Some(value) => self.metrics.see_again(&computed.name, value, now, config),
+                None => self.metrics.lapse(&computed.name, now),
+            };
+            if let (Some(metric), None) = (metric, at) {
+                let seen = value.as_ref().map_or(Seen::Lapsed, Seen::of);
+                self.take_late(now, &[(metric, seen)], effects);
+            }
         }
+    }
+
+    /// The readings of the time `at` were folded: works out what follows from them, and from what was folded before.
+    pub(crate) fn compute_sealed(&mut self, at: Timestamp, effects: &mut Effects) {
+        let analysis = self.config.as_ref().and_then(|config| config.analysis.clone());
+        let Some(analysis) = analysis.filter(|analysis| !analysis.computed.is_empty()) else {
+            return;
+        };
+        let mut changed = 0_u32;
+        for (number, computed) in analysis.computed.iter().enumerate() {
+            let is_touched = computed.value.names().any(|name| {
+                let mut before = analysis.computed[..number].iter().enumerate();
+                name.starts_with(KPIS)
+                    || name.starts_with(ANOMALY)
+                    || self.metrics.sealed(name).is_some_and(|(_, sealed_at)| sealed_at == at)
+                    || before.any(|(other, computed)| changed >> other & 1 == 1 && *computed.name == *name)
+            });
+            if !is_touched {
+                continue;
+            }
+            changed |= 1 << number;
+            let value = match computed.value.evaluate(&|name| self.sealed_operand(name, at)) {
+                Ok(Operand::Number(number)) => Some(Value::Number(number)),
+                Ok(Operand::Bool(yes)) => Some(Value::Bool(yes)),
+                Ok(Operand::Text(_)) | Err(_) => None,
+            };
+            let known = self.metrics.index_of(&computed.name);
+            match (value, known) {
+                (Some(value), Some(metric)) => self.take_late(at, &[(metric, Seen::of(&value))], effects),
+                (Some(value), None) => {
+                    // It had a value then, and has none now.
+                    let config = self.config.as_deref();
+                    if let Some(metric) = self.metrics.see(&computed.name, &value, at, config) {
+                        self.metrics.lapse(&computed.name, at);
+                        self.take_late(at, &[(metric, Seen::of(&value))], effects);
+                    }
+                }
+                (None, Some(metric)) => self.take_late(at, &[(metric, Seen::Lapsed)], effects),
+                (None, None) => {}
+            }
+        }
+    }
+
+    /// A name's value for an expression, of what is folded up to `at`.
+    fn sealed_operand(&self, name: &str, at: Timestamp) -> Option<Operand<'_>> {
+        if let Some(kpi) = name.strip_prefix(KPIS) {
+            return self.kpi(kpi, &self.sealed_basis())?.ok().map(Operand::Number);
+        }
+        if let Some(series) = name.strip_prefix(ANOMALY) {
+            return self.anomaly_score(series).map(Operand::Number);
+        }
+        let (value, sealed_at) = self.metrics.sealed(name)?;
+        (at.ms_since(sealed_at) <= self.stale_after_ms()).then_some(match value {
+            Value::Number(number) => Operand::Number(*number),
+            Value::Text(text) => Operand::Text(text),
+            Value::Bool(yes) => Operand::Bool(*yes),
+        })
     }
 
     /// A name's value for an expression, as of a time.

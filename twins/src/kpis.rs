@@ -124,6 +124,14 @@ impl Twin {
         }
     }
 
+    /// The same, of what is folded only.
+    pub(crate) fn sealed_basis(&self) -> Basis<'_> {
+        match &self.nature {
+            Nature::Machine(machine) => Basis::Machine(Cow::Borrowed(machine)),
+            _ => self.basis(),
+        }
+    }
+
     /// A numeric KPI by name; `None` where the kind of twin has no such KPI.
     pub(crate) fn kpi(&self, name: &str, basis: &Basis<'_>) -> Option<Kpi> {
         let seconds = |ms: i64| ms as f64 / 1_000.0;

@@ -123,6 +123,17 @@ impl Metrics {
             .find(|metric| *metric.name == *name && !metric.lapsed)
     }
 
+    /// Where a metric is, also where it has lapsed.
+    pub(crate) fn index_of(&self, name: &str) -> Option<usize> {
+        self.items.iter().position(|metric| *metric.name == *name)
+    }
+
+    /// The newest value of a metric that is folded, and its time.
+    pub(crate) fn sealed(&self, name: &str) -> Option<(&Value, Timestamp)> {
+        let metric = self.items.get(self.index_of(name)?)?;
+        metric.sealed.as_ref().map(|(value, at)| (value, *at))
+    }
+
     fn minute_of(&self, at: Timestamp) -> Timestamp {
         self.minute.unwrap_or_else(|| at.floor_to(MINUTE_MS))
     }

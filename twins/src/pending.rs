@@ -193,13 +193,6 @@ impl Pending {
         true
     }
 
-    /// Drops what a metric has of one time.
-    pub(crate) fn drop_value(&mut self, metric: usize, at: Timestamp) {
-        let after_ms = at.ms_since(self.base);
-        self.kept
-            .retain(|kept| usize::from(kept.metric) != metric || i64::from(kept.after_ms) != after_ms);
-    }
-
     fn is_before(&self, one: &Kept, other: &Kept) -> bool {
         let order = (one.after_ms, one.metric).cmp(&(other.after_ms, other.metric));
         order.then_with(|| self.seen(one).order(self.seen(other))).is_lt()

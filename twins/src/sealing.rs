@@ -83,29 +83,6 @@ impl Twin {
         }
     }
 
-    /// Takes what was computed as of `at`; `None` where there is no value. It takes the place of what was computed for
-    /// the same time before.
-    pub(crate) fn take_computed(
-        &mut self,
-        name: &str,
-        value: Option<&Value>,
-        at: Timestamp,
-        effects: &mut Effects,
-    ) {
-        let config = self.config.as_deref();
-        let metric = match value {
-            Some(value) => self.metrics.see_again(name, value, at, config),
-            None => self.metrics.lapse(name, at),
-        };
-        let Some(metric) = metric else { return };
-        let seen = value.map_or(Seen::Lapsed, Seen::of);
-        self.pending.drop_value(metric, at);
-        let is_sealed = self.sealed_at.is_some_and(|sealed_at| at <= sealed_at);
-        if is_sealed || !self.pending.keep(metric, seen, at) {
-            self.take_late(at, &[(metric, seen)], effects);
-        }
-    }
-
     fn rules(&self, at: Timestamp) -> Rules<'_> {
         Rules {
             config: self.config.as_deref(),
@@ -121,7 +98,7 @@ impl Twin {
             .map_or(at, |sealed_at| sealed_at.plus_ms(self.stale_after_ms()))
     }
 
-    fn take_late(&mut self, at: Timestamp, values: &[(usize, Seen<'_>)], effects: &mut Effects) {
+    pub(crate) fn take_late(&mut self, at: Timestamp, values: &[(usize, Seen<'_>)], effects: &mut Effects) {
         let steady_since = self.steady_since;
         let rules = Rules {
             config: self.config.as_deref(),
@@ -222,6 +199,7 @@ impl Twin {
         }
         self.sealed_at = Some(at);
         effects.rollups.append(&mut corrections);
+        self.compute_sealed(at, effects);
     }
 
     /// The machine as if all that waits were folded.

@@ -9,7 +9,7 @@ use gemba_twins::{
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::Value as Json;
 
-use super::{at, bytes_of, event, folded, history, reading, restored, streams::any_operation};
+use super::{at, bytes_of, computed::analysis, event, folded, history, reading, restored, streams::any_operation};
 
 /// The window where the plant model says nothing.
 pub(crate) const LATENESS_MS: i64 = 10_000;
@@ -87,6 +87,22 @@ fn configured(operation: Operation) -> Event {
     event(Kind::Machine, 0, Body::Configured(Box::new(config)))
 }
 
+/// The same machine with metrics that follow from what it sends, from each other and from its KPIs.
+fn computing() -> Event {
+    let Body::Configured(config) = configured(Operation::default()).body else {
+        unreachable!("a configuration")
+    };
+    let computed = [
+        ("load", "power_kw / max(energy_kwh, 1.0)"),
+        ("loss", "load * (1.0 - kpis.quality_ratio)"),
+    ];
+    let config = TwinConfig {
+        analysis: Some(analysis(&computed)),
+        ..*config
+    };
+    event(Kind::Machine, 0, Body::Configured(Box::new(config)))
+}
+
 /// What is shown, without what counts messages.
 fn shown(twin: &gemba_twins::twin::Twin, last: &Event) -> Json {
     let mut view = serde_json::to_value(twin.view(last.at)).expect("JSON");
@@ -118,6 +134,21 @@ proptest! {
         let (in_order, in_disorder) = (folded(&sorted, |_| false), folded(&shuffled, |_| false));
         prop_assert_eq!(shown(&in_order.0, last), shown(&in_disorder.0, last));
         let histories = [&in_order, &in_disorder].map(|(twin, effects)| history(twin, &effects.rollups));
+        prop_assert_eq!(&histories[0], &histories[1]);
+    }
+
+    #[test]
+    fn the_history_of_what_is_computed_does_not_depend_on_the_order(
+        events in day(),
+        delays in vec(0..=LATENESS_MS, 150),
+    ) {
+        let mut arrivals: Vec<_> = events.iter().zip(&delays).collect();
+        arrivals.sort_by_key(|(event, delay)| event.at.plus_ms(**delay));
+        let shuffled: Vec<_> = arrivals.into_iter().map(|(event, _)| event.clone()).collect();
+        let histories = [&events, &shuffled].map(|events| {
+            let (twin, effects) = folded(&[vec![computing()], events.clone()].concat(), |index| index % 7 == 0);
+            history(&twin, &effects.rollups)
+        });
         prop_assert_eq!(&histories[0], &histories[1]);
     }
 
