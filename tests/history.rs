@@ -6,7 +6,7 @@
 
 mod support;
 
-use std::path::Path;
+use std::{path::Path, process::Command};
 
 use serde_json::{Value, json};
 use support::{Node, http::Request, python::python, wait_until};

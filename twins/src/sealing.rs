@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use crate::{
     config::{MetricKind, TwinConfig},
-    event::{Reading, TwinMessage, Value},
+    event::{Reading, TwinMessage},
     id::{Kind, TwinId},
     line::MachineReport,
     machine::{Machine, Plan, Said},
