@@ -16,7 +16,8 @@ import { Losses, Oee, StateOverTime } from "../views/Machine";
 import { Figures, Needs } from "../views/Plant";
 import { metricName, said, t } from "../words";
 import { MetricSeries } from "./MetricSeries";
-import { Empty, Panel } from "./Panel";
+import { Empty } from "./Empty";
+import { Panel } from "./Panel";
 
 const split = (twin: string | undefined): { kind: Kind; id: string } => {
   const [kind, id] = [twin?.slice(0, twin.indexOf("/")), twin?.slice(twin.indexOf("/") + 1)];

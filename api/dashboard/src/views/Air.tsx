@@ -15,7 +15,8 @@ import { idOf } from "../model/floor";
 import { age, byId, isNumber, millis, withUnit } from "../model/format";
 import { nameOf } from "../model/machine";
 import { MetricSeries } from "../parts/MetricSeries";
-import { Empty, Panel } from "../parts/Panel";
+import { Empty } from "../parts/Empty";
+import { Panel } from "../parts/Panel";
 import { State } from "../parts/State";
 import { metricName, t } from "../words";
 

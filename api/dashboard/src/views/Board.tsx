@@ -11,9 +11,10 @@ import { useAppSelector } from "../app/store";
 import { useKeepAt, useNow } from "../app/time";
 import { age, clock } from "../model/format";
 import { boardId, edited, readBoard } from "../model/board";
+import { copyText } from "../parts/copy";
 import { BoardPanelShown } from "../parts/BoardPanel";
 import { PanelForm } from "../parts/PanelForm";
-import { Empty } from "../parts/Panel";
+import { Empty } from "../parts/Empty";
 import { t } from "../words";
 
 const WallHead = ({ title, id }: { title: string; id: string }): ReactElement => {
@@ -92,7 +93,7 @@ export const BoardView = (): ReactElement => {
             ) : (
               <>
                 <Button variant="outlined" onClick={() => setEditing(true)}>{t("boards.edit")}</Button>
-                <Button onClick={() => { void navigator.clipboard?.writeText(window.location.href).then(() => setCopied(true)); }}>{copied ? t("time.copied") : t("boards.share")}</Button>
+                <Button onClick={() => { void copyText(window.location.href).then(setCopied); }}>{copied ? t("time.copied") : t("boards.share")}</Button>
                 <Button startIcon={<Icons.full />} onClick={() => void navigate(keep(`/wall/${id}`))}>{t("boards.wall")}</Button>
               </>
             )}

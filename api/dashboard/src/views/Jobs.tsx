@@ -9,13 +9,14 @@ import type { PartialTwin } from "../api/shapes";
 import { useAt, useKeepAt, useMoment } from "../app/time";
 import { Bars } from "../draw/Bars";
 import { FlowDrawing } from "../draw/Flow";
-import { useTwins } from "../live/hooks";
+import { useLayout, useTwins } from "../live/hooks";
 import { idOf } from "../model/floor";
 import { flow, flowOf, stays } from "../model/flow";
 import { age, dateTime, isNumber, span } from "../model/format";
 import { bottleneckOf, jobFilter, visitsOf } from "../model/jobs";
 import { nameOf } from "../model/machine";
-import { Empty, Panel } from "../parts/Panel";
+import { Empty } from "../parts/Empty";
+import { Panel } from "../parts/Panel";
 import { said, t } from "../words";
 
 const MOST = 200;
@@ -24,7 +25,7 @@ type Status = "in_progress" | "completed" | "all";
 
 /** The names of locations by their ids. */
 export const useLocationNames = (): ((id: string) => string) => {
-  const { told } = useTwins("location");
+  const { told } = useLayout("location");
   return useMemo(() => (id: string) => nameOf(told[`location/${id}`]?.value, id), [told]);
 };
 

@@ -13,9 +13,12 @@ import { useTwin } from "../live/hooks";
 import { age, isNumber, kpi, span, withUnit } from "../model/format";
 import { execution, executionSince, locationOf, losses, machineOf, nameOf, spanMs, stretches, waterfall } from "../model/machine";
 import { MetricSeries } from "../parts/MetricSeries";
-import { Empty, Panel } from "../parts/Panel";
+import { Empty } from "../parts/Empty";
+import { Panel } from "../parts/Panel";
+import { QualityPanel } from "../parts/Quality";
 import { State } from "../parts/State";
 import { metricName, said, t } from "../words";
+import { JobsOn, Shifts } from "./Runs";
 
 /** A title that names the machine where the page around it does not. */
 const titled = (of: string | undefined, title: string): string => (of === undefined ? title : `${of}: ${title}`);
@@ -56,11 +59,11 @@ export const Oee = ({ twin, of }: { twin: PartialTwin; of?: string }): ReactElem
 
 export const Losses = ({ twin, of }: { twin: PartialTwin; of?: string }): ReactElement => {
   const { byReason, bars } = losses(twin);
-  const stops = twin.state?.micro_stops as { count?: number; s?: number } | undefined;
+  const stops = twin.state?.micro_stops;
   return (
     <Panel
       title={titled(of, byReason ? t("machine.pareto_reasons") : t("machine.pareto"))} picture
-      note={byReason ? (stops ? t("machine.micro_stops", { count: stops.count ?? 0, time: span(stops.s ?? 0) }) : undefined) : t("machine.pareto_states")}
+      note={byReason ? (stops ? t("machine.micro_stops", { count: stops.count, time: span(stops.s) }) : undefined) : t("machine.pareto_states")}
       table={() => ({ columns: ["reason", "seconds", "count", "cumulative_share"], rows: bars.map((bar) => [bar.name, bar.s, bar.count, bar.cumulative]) })}
     >
       {bars.length === 0 ? <Empty>{t("machine.pareto_none")}</Empty> : (
@@ -75,7 +78,7 @@ const NOT_FIGURES = new Set(["reasons", "day_start", "bottleneck"]);
 const Figures = ({ twin }: { twin: PartialTwin }): ReactElement => {
   const kpis = twin.kpis ?? {};
   const names = Object.keys(kpis).filter((name) => !NOT_FIGURES.has(name) && (isNumber(kpis[name]) || kpis[name] === null));
-  const shift = twin.state?.shift as { name?: string } | null | undefined;
+  const shift = twin.state?.shift;
   return (
     <Panel title={t("machine.kpis")} note={shift?.name ? t("machine.shift", { name: shift.name }) : t("machine.day")} table={() => ({ columns: ["kpi", "value", "reason"], rows: names.map((name) => [name, kpis[name] as number | null, kpis.reasons?.[name]]) })}>
       {names.length === 0 ? <Empty>{t("common.none")}</Empty> : (
@@ -118,8 +121,6 @@ const Metrics = ({ twin, chosen, onChoose }: { twin: PartialTwin; chosen: string
   );
 };
 
-type Anomaly = { metric: string; score: number; since: string };
-
 export const Machine = (): ReactElement => {
   const { id = "" } = useParams();
   const { twin, ready } = useTwin("machine", id);
@@ -132,7 +133,7 @@ export const Machine = (): ReactElement => {
   const numbers = Object.entries(metrics).filter(([, metric]) => typeof metric.value === "number").map(([name]) => name);
   const chosen = query.get("metric") ?? (numbers.includes("power_kw") ? "power_kw" : (numbers[0] ?? null));
   const choose = (metric: string) => setQuery((was) => { was.set("metric", metric); return was; }, { replace: true });
-  const anomalies = Array.isArray(twin.state?.anomalies) ? (twin.state.anomalies as Anomaly[]) : [];
+  const anomalies = twin.state?.anomalies ?? [];
   const location = locationOf(twin);
   return (
     <>
@@ -145,7 +146,7 @@ export const Machine = (): ReactElement => {
         {(twin.alarms?.active ?? 0) > 0 && <Link to={keep(`/alarms?twin=${encodeURIComponent(`machine/${id}`)}`)}><Shape of="high" /> {t("machine.alarms", { count: twin.alarms?.active ?? 0 })}</Link>}
       </div>
       {twin.state?.quality === "stale" && <Alert severity="warning">{t("machine.stale")}</Alert>}
-      {anomalies.map((one) => <Alert key={one.metric} severity="info">{t("machine.anomaly", { metric: one.metric, age: age(one.since, moment) })}</Alert>)}
+      {anomalies.map((one) => <Alert key={one.metric} severity="info">{t("machine.anomaly", { metric: metricName(one.metric), age: age(one.since, moment) })}</Alert>)}
       <StateOverTime id={id} />
       <div className="two">
         <Oee twin={twin} />
@@ -154,6 +155,7 @@ export const Machine = (): ReactElement => {
       <Figures twin={twin} />
       {chosen && <MetricSeries kind="machine" id={id} metric={chosen} unit={metrics[chosen]?.unit ?? ""} metrics={numbers} onMetric={choose} forecast={at === null} />}
       <Metrics twin={twin} chosen={chosen} onChoose={choose} />
+      {at === null ? <><Shifts id={id} /><JobsOn id={id} /><QualityPanel twin={`machine/${id}`} /></> : <p className="note">{t("machine.now_only")}</p>}
     </>
   );
 };

@@ -254,6 +254,5 @@ export const en = {
   "health.storage_failed": "storage failed",
   "health.cluster": "Nodes and shards",
   "health.checkpoints": "Checkpoints",
-  "health.data_quality": "Data quality",
   "health.since": "Counted since",
 } as const;
