@@ -67,8 +67,9 @@ export type Need = {
 const SEVERITY: Record<string, number> = { urgent: 0, high: 1, medium: 3, low: 4 };
 
 /** What needs a person, the most pressing first, the longest-standing before the newer. */
-export const needs = (machines: Told, locations: Told, now: number): Need[] => {
+export const needs = (machines: Told, locations: Told, now: number, rejected: { count: number; since: number | null } | null = null): Need[] => {
   const all: Need[] = [];
+  if (rejected && rejected.count > 0) all.push({ key: "rejected", rank: 6, what: "rejected", name: "", count: rejected.count, since: rejected.since, link: "/health" });
   const look = (address: string, twin: PartialTwin, link: string) => {
     const unacknowledged = twin.alarms?.unacknowledged ?? 0;
     if (unacknowledged > 0) {

@@ -1,8 +1,11 @@
 // One machine: its state over time, OEE with the losses behind it, and every metric with its unit, age and quality.
 import Alert from "@mui/material/Alert";
-import { type ReactElement, useMemo } from "react";
+import Button from "@mui/material/Button";
+import ToggleButton from "@mui/material/ToggleButton";
+import ToggleButtonGroup from "@mui/material/ToggleButtonGroup";
+import { type ReactElement, useMemo, useState } from "react";
 import { Link, useParams, useSearchParams } from "react-router";
-import { useHistoryQuery, usePlantQuery } from "../api/http";
+import { detail, useHistoryQuery, usePlantQuery } from "../api/http";
 import type { PartialTwin } from "../api/shapes";
 import { Shape } from "../app/icons";
 import { useAt, useKeepAt, useMoment } from "../app/time";
@@ -10,7 +13,7 @@ import { Bars } from "../draw/Bars";
 import { Timeline } from "../draw/Timeline";
 import { Waterfall } from "../draw/Waterfall";
 import { useTwin } from "../live/hooks";
-import { age, isNumber, kpi, span, withUnit } from "../model/format";
+import { age, clock, dateTime, isNumber, kpi, span, withUnit } from "../model/format";
 import { execution, executionSince, locationOf, losses, machineOf, nameOf, spanMs, stretches, waterfall } from "../model/machine";
 import { MetricSeries } from "../parts/MetricSeries";
 import { Empty } from "../parts/Empty";
@@ -23,14 +26,19 @@ import { JobsOn, Shifts } from "./Runs";
 /** A title that names the machine where the page around it does not. */
 const titled = (of: string | undefined, title: string): string => (of === undefined ? title : `${of}: ${title}`);
 
+const SPANS = [{ key: "1h", label: "1 h", ms: 3_600_000, every: 30_000 }, { key: "8h", label: "8 h", ms: 8 * 3_600_000, every: 300_000 }, { key: "24h", label: "24 h", ms: 24 * 3_600_000, every: 900_000 }] as const;
+
 export const StateOverTime = ({ id, of }: { id: string; of?: string }): ReactElement => {
   const at = useAt();
   const moment = useMoment();
   const plant = usePlantQuery().data?.model;
   const machine = machineOf(plant, id);
+  const [chosen, setChosen] = useState<(typeof SPANS)[number]["key"]>("1h");
+  const [until, setUntil] = useState<number | null>(null);
+  const wide = SPANS.find(({ key }) => key === chosen) ?? SPANS[0];
   // A band that is asked for anew every half minute is live enough, and spares the journal.
-  const end = at === null ? Math.ceil(moment / 30_000) * 30_000 : moment;
-  const from = end - 3_600_000;
+  const end = until ?? (at === null ? Math.ceil(moment / wide.every) * wide.every : moment);
+  const from = end - wide.ms;
   const { data, currentData, isFetching, error } = useHistoryQuery({ kind: "machine", id, metric: "execution", from, to: end, step: "raw" });
   const points = currentData ?? data;
   const drawn = useMemo(
@@ -38,12 +46,20 @@ export const StateOverTime = ({ id, of }: { id: string; of?: string }): ReactEle
     // The moment only cuts the last stretch.
     [points, machine, end],
   );
+  const zone = plant?.site?.timezone;
+  const pan = (by: number) => setUntil(end + by * wide.ms >= moment ? null : end + by * wide.ms);
   return (
     <Panel
-      title={titled(of, t("machine.timeline"))} note={t("machine.timeline_note")} picture
+      title={titled(of, t("machine.timeline"))} note={`${dateTime(from, zone)} – ${until === null ? clock(Math.min(end, moment), zone) : dateTime(end, zone)}. ${t("machine.timeline_note")}`} picture
       table={() => ({ columns: ["from", "to", "state", "word"], rows: drawn.map((one) => [new Date(one.from).toISOString(), new Date(one.to).toISOString(), one.state, one.word]) })}
     >
-      {drawn.length > 0 ? <Timeline stretches={drawn} from={from} to={Math.min(end, moment)} zone={plant?.site?.timezone} /> : <Empty>{isFetching ? t("common.loading") : error ? t("problem.unknown") : t("machine.timeline_none")}</Empty>}
+      <div className="tools">
+        <ToggleButtonGroup className="windows" exclusive size="small" value={chosen} aria-label={t("machine.window")} onChange={(_, key: typeof chosen | null) => { if (key) { setUntil(null); setChosen(key); } }}>
+          {SPANS.map(({ key, label }) => <ToggleButton key={key} value={key}>{label}</ToggleButton>)}
+        </ToggleButtonGroup>
+        <span className="tool-pair"><Button onClick={() => pan(-0.5)}>{t("machine.earlier")}</Button><Button disabled={until === null} onClick={() => pan(0.5)}>{t("machine.later")}</Button></span>
+      </div>
+      {drawn.length > 0 ? <Timeline stretches={drawn} from={from} to={Math.min(end, moment)} zone={zone} /> : <Empty>{isFetching ? t("common.loading") : error ? detail(error) : t("machine.timeline_none")}</Empty>}
     </Panel>
   );
 };

@@ -3,7 +3,7 @@
 // The floor is laid out when machines come, go or move; each tile follows its own machine, and only while it is in sight.
 import { type ReactElement, memo, useCallback, useMemo, useState } from "react";
 import { Link } from "react-router";
-import { usePlantQuery } from "../api/http";
+import { usePlantQuery, useRejectedQuery } from "../api/http";
 import { Shape } from "../app/icons";
 import { useAt, useKeepAt, useMoment, useNowIf } from "../app/time";
 import { useLayout, useListed, useTwins } from "../live/hooks";
@@ -18,6 +18,7 @@ import { State } from "../parts/State";
 import { said, t } from "../words";
 
 const NEEDS_SHOWN = 6;
+const FRESH_MS = 3_600_000;
 
 const sentence = (need: Need): string => {
   switch (need.what) {
@@ -35,7 +36,14 @@ export const Needs = ({ machines, locations, ready }: { machines: Told; location
   const moment = useMoment();
   const keep = useKeepAt();
   const [all, setAll] = useState(false);
-  const found = useMemo(() => needs(machines, locations, moment), [machines, locations, moment]);
+  const at = useAt();
+  const { data } = useRejectedQuery(undefined, { pollingInterval: 15_000, skip: at !== null });
+  // What was kept aside lately; what is older was seen and left.
+  const rejected = useMemo(() => {
+    const fresh = (data?.items ?? []).map((item) => millis(item.at) ?? 0).filter((ms) => ms > moment - FRESH_MS);
+    return at === null && fresh.length > 0 ? { count: fresh.length, since: Math.min(...fresh) } : null;
+  }, [data, at, Math.floor(moment / 60_000)]);
+  const found = useMemo(() => needs(machines, locations, moment, rejected), [machines, locations, moment, rejected]);
   const shown = all ? found : found.slice(0, NEEDS_SHOWN);
   return (
     <section className={`needs${found.length > 0 ? " some" : ""}`} aria-labelledby="needs">
@@ -46,7 +54,7 @@ export const Needs = ({ machines, locations, ready }: { machines: Told; location
             <li key={need.key}>
               <Link to={keep(need.link)}>
                 <Shape of={SHAPE[need.what]} />
-                <strong>{need.name}</strong> {sentence(need)}
+                {need.name !== "" && <strong>{need.name}</strong>} {sentence(need)}
                 {need.detail && <span className="faint">, {need.detail}</span>}
                 {need.since !== null && <span className="faint"> {t("common.for")} {age(need.since, moment)}</span>}
               </Link>

@@ -101,7 +101,7 @@ export const en = {
   "plant.need_alarm": "{count} unacknowledged alarms",
   "plant.need_alarm_one": "1 unacknowledged alarm",
   "plant.need_air": "has poor air",
-  "plant.need_rejected": "{count} messages were rejected",
+  "plant.need_rejected": "{count} messages were rejected within the last hour",
   "plant.need_wip": "{count} jobs wait here",
   "plant.filter": "Show",
   "plant.now": "now",
