@@ -53,6 +53,13 @@ export const useMoment = (): number => {
   return millis(at) ?? ticking;
 };
 
+/** The end of the step of time that runs, told anew when the next begins; the moment looked at, if that is not now. */
+export const useStep = (stepMs: number): number => {
+  const at = useAt();
+  const ticking = useSyncExternalStore(subscribe, () => Math.ceil(now / stepMs) * stepMs);
+  return millis(at) ?? ticking;
+};
+
 export const useTravel = (): ((at: string | null) => void) => {
   const navigate = useNavigate();
   const { search, pathname } = useLocation();

@@ -1,6 +1,6 @@
 // Moves of jobs between locations as a Sankey drawing.
 import { sankey, sankeyLinkHorizontal, type SankeyLink, type SankeyNode } from "d3-sankey";
-import { type ReactElement, useMemo } from "react";
+import { type ReactElement, memo, useMemo } from "react";
 import type { Flow } from "../model/flow";
 import { useWidth } from "./size";
 
@@ -19,7 +19,7 @@ export const layOut = (flow: Flow, width: number, height: number) => {
     .extent([[1, 6], [Math.max(2, width - 1), height - 6]])({ nodes: nodes.map((node) => ({ ...node })), links });
 };
 
-export const FlowDrawing = ({ flow, nameOf, label }: { flow: Flow; nameOf: (id: string) => string; label: string }): ReactElement => {
+export const FlowDrawing = memo(({ flow, nameOf, label }: { flow: Flow; nameOf: (id: string) => string; label: string }): ReactElement => {
   const [place, width] = useWidth<HTMLDivElement>();
   const height = Math.max(180, Math.min(420, flow.nodes.length * 44));
   const drawn = useMemo(() => layOut(flow, width, height), [flow, width, height]);
@@ -61,4 +61,5 @@ export const FlowDrawing = ({ flow, nameOf, label }: { flow: Flow; nameOf: (id: 
       </svg>
     </div>
   );
-};
+});
+FlowDrawing.displayName = "FlowDrawing";

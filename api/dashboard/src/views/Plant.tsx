@@ -18,6 +18,8 @@ import { State } from "../parts/State";
 import { said, t } from "../words";
 
 const NEEDS_SHOWN = 6;
+/** Of more machines than this, each gets less room, so that a hall is still seen at a glance. */
+const ROOMY = 120;
 const FRESH_MS = 3_600_000;
 
 const sentence = (need: Need): string => {
@@ -143,11 +145,11 @@ const AreaHead = ({ place, keep }: { place: Place; keep: Keep }): ReactElement =
   );
 };
 
-const Area = memo(({ place, shown, keep }: { place: Place; shown: Execution | null; keep: Keep }): ReactElement => (
+const Area = memo(({ place, shown, keep, dense }: { place: Place; shown: Execution | null; keep: Keep; dense: boolean }): ReactElement => (
   <section className={`area${isLeaf(place) ? " leaf" : ""}${place.places.length > 0 ? " group" : ""}`} aria-label={place.name || t("plant.unplaced")}>
     <AreaHead place={place} keep={keep} />
-    {place.machines.length > 0 && <div className="tiles">{place.machines.map((id, index) => <Tile key={id} id={id} place={index} shown={shown} keep={keep} />)}</div>}
-    {place.places.length > 0 && <div className="areas">{place.places.map((inner) => <Area key={inner.id} place={inner} shown={shown} keep={keep} />)}</div>}
+    {place.machines.length > 0 && <div className={`tiles${dense ? " dense" : ""}`}>{place.machines.map((id, index) => <Tile key={id} id={id} place={index} shown={shown} keep={keep} />)}</div>}
+    {place.places.length > 0 && <div className="areas">{place.places.map((inner) => <Area key={inner.id} place={inner} shown={shown} keep={keep} dense={dense} />)}</div>}
   </section>
 ));
 Area.displayName = "Area";
@@ -159,13 +161,14 @@ const Floor = ({ shown }: { shown: Execution | null }): ReactElement => {
   const model = usePlantQuery().data?.model;
   const places = useMemo(() => floor(model, machines.told, locations.told), [model, machines.told, locations.told]);
   const ready = machines.ready && locations.ready;
+  const dense = Object.keys(machines.told).length > ROOMY;
   return (
     <section aria-labelledby="floor" data-ready={ready && places.length > 0}>
       <h2 id="floor">{t("plant.floor")}</h2>
       {places.length === 0 ? <Empty>{ready ? t("plant.no_twins") : t("common.loading")}</Empty> : (
         <>
-          <div className="areas leaves">{places.filter(isLeaf).map((place) => <Area key={place.id} place={place} shown={shown} keep={keep} />)}</div>
-          <div className="areas">{places.filter((place) => !isLeaf(place)).map((place) => <Area key={place.id} place={place} shown={shown} keep={keep} />)}</div>
+          <div className="areas leaves">{places.filter(isLeaf).map((place) => <Area key={place.id} place={place} shown={shown} keep={keep} dense={dense} />)}</div>
+          <div className="areas">{places.filter((place) => !isLeaf(place)).map((place) => <Area key={place.id} place={place} shown={shown} keep={keep} dense={dense} />)}</div>
         </>
       )}
     </section>
