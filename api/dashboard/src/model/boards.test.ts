@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Alarm, AlarmState } from "../api/pending";
+import type { Alarm, AlarmState } from "../api/shapes";
 import { may, ordered } from "./alarms";
 import { type BoardPanel, boardId, edited, readBoard } from "./board";
 import { errorLine, filtersOf } from "./plantText";

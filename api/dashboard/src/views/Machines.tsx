@@ -1,7 +1,6 @@
 // All machines as a table that can be searched and sorted.
 import TextField from "@mui/material/TextField";
 import { type ReactElement, memo, useDeferredValue, useMemo, useState } from "react";
-import { Link } from "react-router";
 import { useAt, useKeepAt, useNowIf } from "../app/time";
 import { useLayout, useListed, useTwins } from "../live/hooks";
 import { idOf } from "../model/floor";
@@ -26,7 +25,7 @@ const Row = memo(({ id, place, keep }: { id: string; place: number; keep: (to: s
   const moment = millis(useAt()) ?? now;
   return (
     <tr ref={element}>
-      <th scope="row"><Link to={keep(`/machines/${id}`)}>{nameOf(twin, id)}</Link></th>
+      <th scope="row"><a href={`#${keep(`/machines/${id}`)}`}>{nameOf(twin, id)}</a></th>
       <td>{locationOf(twin) ?? t("common.absent")}</td>
       <td><State area="state" word={execution(twin)} /></td>
       <td className="number">{age(executionSince(twin), moment)}</td>

@@ -114,7 +114,8 @@ const Tile = memo(({ id, place, shown, keep }: { id: string; place: number; show
   const stale = twin?.state?.quality === "stale";
   const alarms = twin?.alarms?.active ?? 0;
   return (
-    <Link ref={element} to={keep(`/machines/${id}`)} className={`tile t-${state}${stale ? " stale" : ""}${shown !== null && state !== shown ? " faded" : ""}`}>
+    // A plain link into the page: the router's would look at the whole of it for each of a thousand tiles.
+    <a ref={element} href={`#${keep(`/machines/${id}`)}`} className={`tile t-${state}${stale ? " stale" : ""}${shown !== null && state !== shown ? " faded" : ""}`}>
       <span className="tile-name">{nameOf(twin, id)}</span>
       <span className="tile-state"><Shape of={state} />{said("state", state)} <span className="faint">{age(executionSince(twin), moment)}</span></span>
       <span className="tile-oee">
@@ -122,7 +123,7 @@ const Tile = memo(({ id, place, shown, keep }: { id: string; place: number; show
         {t("machine.oee")} {percent(oee)}
       </span>
       {(stale || alarms > 0) && <span className="tile-note">{stale && <><Shape of="stale" />{t("quality.stale")} </>}{alarms > 0 && <><Shape of="high" />{alarms}</>}</span>}
-    </Link>
+    </a>
   );
 });
 Tile.displayName = "Tile";
