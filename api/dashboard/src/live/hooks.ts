@@ -3,6 +3,7 @@ import { useEffect, useMemo, useRef } from "react";
 import type { Kind, PartialTwin } from "../api/shapes";
 import { useAppSelector, socket } from "../app/store";
 import { useAt } from "../app/time";
+import { nameOf } from "../model/machine";
 import type { Told } from "./twins";
 import type { Wanted } from "./socket";
 
@@ -90,6 +91,12 @@ export const useListed = (kind: Kind, id: string, awake = true, turn: unknown = 
     last.current = { twin, name, turn, at };
   });
   return twin;
+};
+
+/** The names of locations by their ids. */
+export const useLocationNames = (): ((id: string) => string) => {
+  const { told } = useLayout("location");
+  return useMemo(() => (id: string) => nameOf(told[`location/${id}`]?.value, id), [told]);
 };
 
 /** One twin with everything it has. */

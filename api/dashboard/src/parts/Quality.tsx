@@ -15,7 +15,8 @@ import { State } from "./State";
 const MOST = 50;
 
 const schemaOf = (sensor: Sensor): string =>
-  sensor.schema.map(({ metric, types, unit }) => `${metricName(metric)} (${types.join(" or ")}${unit ? `, ${unit}` : ""})`).join(", ");
+  // Most are numbers; what is not says so.
+  sensor.schema.map(({ metric, types, unit }) => `${metricName(metric)}${unit ? ` ${unit}` : ""}${types.join() === "number" ? "" : ` (${types.join(" or ")})`}`).join(", ");
 
 const Contract = ({ sensor }: { sensor: Sensor }): ReactElement => {
   const count = broken(sensor);

@@ -112,7 +112,7 @@ export const AirView = (): ReactElement => {
               <div className="scroll" tabIndex={0} role="region" aria-label={t("air.thresholds")}>
                 <table className="plain-table">
                   <thead><tr><th scope="col">{t("common.where")}</th><th scope="col">{t("air.profile")}</th><th scope="col">{t("air.level")}</th><th scope="col">{t("air.metric")}</th></tr></thead>
-                  <tbody>{profiles.map((one) => <tr key={`${one.place}${one.profile}${one.metric ?? ""}`}><th scope="row">{one.place}</th><td title={one.source}>{one.profile.replaceAll("_", " ")}</td><td>{one.level.replaceAll("_", " ")}</td><td>{one.metric ?? t("common.absent")}</td></tr>)}</tbody>
+                  <tbody>{profiles.map((one) => <tr key={`${one.place}${one.profile}${one.metric ?? ""}`}><th scope="row">{one.place}</th><td title={one.source}>{one.profile.replaceAll("_", " ")}</td><td>{one.level.replaceAll("_", " ")}</td><td>{one.metric ? metricName(one.metric) : t("common.absent")}</td></tr>)}</tbody>
                 </table>
               </div>
             )}

@@ -17,6 +17,9 @@ import { Shape } from "../app/icons";
 import { useAt, useKeepAt, useMoment } from "../app/time";
 import { type Group, PRIORITIES, inGroup, may, ordered } from "../model/alarms";
 import { age, dateTime, reading } from "../model/format";
+import { useLayout } from "../live/hooks";
+import { idOf } from "../model/floor";
+import { nameOf } from "../model/machine";
 import { Empty } from "../parts/Empty";
 import { Panel } from "../parts/Panel";
 import { State } from "../parts/State";
@@ -88,6 +91,9 @@ export const AlarmList = ({ compact }: { compact?: boolean }): ReactElement => {
   const [ask, setAsk] = useState<{ what: What; alarm: Alarm } | null>(null);
   const body = useRef<HTMLTableSectionElement>(null);
   const twin = compact ? "" : (query.get("twin") ?? "");
+  const machines = useLayout("machine").told;
+  const locations = useLayout("location").told;
+  const name = (address: string) => nameOf((machines[address] ?? locations[address])?.value, idOf(address));
   const alarms = useMemo(() => ordered(data?.items ?? [], group, priority, twin), [data, group, priority, twin]);
   const current = alarms.find((alarm) => alarm.id === chosen) ?? null;
   if (isMissing(error)) return <Empty>{t("alarms.unavailable")}</Empty>;
@@ -136,7 +142,7 @@ export const AlarmList = ({ compact }: { compact?: boolean }): ReactElement => {
                 <tr key={alarm.id} data-id={alarm.id} tabIndex={chosen === alarm.id || (current === null && index === 0) ? 0 : -1} aria-current={chosen === alarm.id ? "true" : undefined} className={`a-${alarm.state}`} onClick={(event) => { if (event.target === event.currentTarget || (event.target as Element).tagName === "TD") setChosen(alarm.id); }} onFocus={(event) => { if (event.target === event.currentTarget) setChosen(alarm.id); }}>
                   <td><State area="priority" word={alarm.priority} strong={alarm.state.includes("unacknowledged")} /></td>
                   <td className="wrap"><strong>{alarm.text || alarm.rule}</strong>{alarm.comment && <span className="faint"> “{alarm.comment}”</span>}</td>
-                  <td><Link to={keep(alarm.twin.startsWith("machine/") ? `/machines/${alarm.twin.slice(8)}` : alarm.twin.startsWith("job/") ? `/jobs/${alarm.twin.slice(4)}` : "/air")} tabIndex={-1}>{alarm.twin}</Link></td>
+                  <td><Link to={keep(alarm.twin.startsWith("machine/") ? `/machines/${alarm.twin.slice(8)}` : alarm.twin.startsWith("job/") ? `/jobs/${alarm.twin.slice(4)}` : "/air")} tabIndex={-1} title={alarm.twin}>{name(alarm.twin)}</Link></td>
                   <td>{said("alarm", alarm.state)}{alarm.state === "shelved" && alarm.shelved_until && <span className="faint">, {t("alarms.until", { time: dateTime(alarm.shelved_until) })}</span>}</td>
                   <td className="number">{reading(alarm.value)}{(alarm.count ?? 1) > 1 && <span className="faint"> {alarm.count}×</span>}</td>
                   <td className="number">{age(alarm.since ?? alarm.raised_at, moment)}</td>

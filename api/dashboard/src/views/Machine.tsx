@@ -12,7 +12,7 @@ import { useAt, useKeepAt, useMoment } from "../app/time";
 import { Bars } from "../draw/Bars";
 import { Timeline } from "../draw/Timeline";
 import { Waterfall } from "../draw/Waterfall";
-import { useTwin } from "../live/hooks";
+import { useLocationNames, useTwin } from "../live/hooks";
 import { age, clock, dateTime, isNumber, kpi, span, withUnit } from "../model/format";
 import { execution, executionSince, locationOf, losses, machineOf, nameOf, spanMs, stretches, waterfall } from "../model/machine";
 import { MetricSeries } from "../parts/MetricSeries";
@@ -89,7 +89,7 @@ export const Losses = ({ twin, of }: { twin: PartialTwin; of?: string }): ReactE
   );
 };
 
-const NOT_FIGURES = new Set(["reasons", "day_start", "bottleneck"]);
+const NOT_FIGURES = new Set(["reasons", "day_start", "bottleneck", "energy_kwh_per_good_part"]);
 
 const Figures = ({ twin }: { twin: PartialTwin }): ReactElement => {
   const kpis = twin.kpis ?? {};
@@ -142,6 +142,7 @@ export const Machine = (): ReactElement => {
   const { twin, ready } = useTwin("machine", id);
   const moment = useMoment();
   const keep = useKeepAt();
+  const place = useLocationNames();
   const [query, setQuery] = useSearchParams();
   const at = useAt();
   if (!twin) return <><h1>{id}</h1><Empty>{ready ? t("machine.not_found", { id }) : t("common.loading")}</Empty></>;
@@ -157,7 +158,7 @@ export const Machine = (): ReactElement => {
         <h1>{nameOf(twin, id)}</h1>
         <State area="state" word={execution(twin)} strong />
         <span className="faint">{t("common.for")} {age(executionSince(twin), moment)}</span>
-        {location && <span className="faint">{t("common.where")}: <Link to={keep("/")}>{location}</Link></span>}
+        {location && <span className="faint">{t("common.where")}: <Link to={keep("/")}>{place(location)}</Link></span>}
         <span className="faint">{t("machine.data")}: <State area="quality" word={twin.state?.quality} />, {t("common.ago", { age: age(twin.updated_at, moment) })}</span>
         {(twin.alarms?.active ?? 0) > 0 && <Link to={keep(`/alarms?twin=${encodeURIComponent(`machine/${id}`)}`)}><Shape of="high" /> {t("machine.alarms", { count: twin.alarms?.active ?? 0 })}</Link>}
       </div>

@@ -2,7 +2,7 @@
 import TextField from "@mui/material/TextField";
 import { type ReactElement, memo, useDeferredValue, useMemo, useState } from "react";
 import { useAt, useKeepAt, useNowIf } from "../app/time";
-import { useLayout, useListed, useTwins } from "../live/hooks";
+import { useLayout, useListed, useLocationNames, useTwins } from "../live/hooks";
 import { idOf } from "../model/floor";
 import { age, byId, isNumber, kpi, millis, number, percent } from "../model/format";
 import { EXECUTIONS, execution, executionSince, locationOf, nameOf } from "../model/machine";
@@ -18,15 +18,16 @@ type Sort = "name" | "state" | (typeof COLUMNS)[number];
 
 const LABELS: Record<Sort, string> = { name: t("common.name"), state: t("common.state"), oee: t("kpi.oee"), availability: t("kpi.availability"), effectiveness: t("kpi.effectiveness"), quality_ratio: t("kpi.quality_ratio"), good_parts: t("kpi.good_parts") };
 
-const Row = memo(({ id, place, keep }: { id: string; place: number; keep: (to: string) => string }): ReactElement => {
+const Row = memo(({ id, place, keep, nameOfPlace }: { id: string; place: number; keep: (to: string) => string; nameOfPlace: (id: string) => string }): ReactElement => {
   const [element, seen] = useSeen<HTMLTableRowElement>();
   const now = useNowIf(seen, place);
   const twin = useListed("machine", id, seen, now);
   const moment = millis(useAt()) ?? now;
+  const home = locationOf(twin);
   return (
     <tr ref={element}>
       <th scope="row"><a href={`#${keep(`/machines/${id}`)}`}>{nameOf(twin, id)}</a></th>
-      <td>{locationOf(twin) ?? t("common.absent")}</td>
+      <td>{home === undefined ? t("common.absent") : nameOfPlace(home)}</td>
       <td><State area="state" word={execution(twin)} /></td>
       <td className="number">{age(executionSince(twin), moment)}</td>
       {COLUMNS.map((name) => <td key={name} className="number">{name === "good_parts" ? number(twin?.kpis?.[name]) : name === "oee" ? percent(twin?.kpis?.oee, 1) : kpi(name, twin?.kpis?.[name])}</td>)}
@@ -40,6 +41,7 @@ export const Machines = (): ReactElement => {
   const { told, ready } = useTwins("machine");
   const layout = useLayout("machine").told;
   const keep = useKeepAt();
+  const nameOfPlace = useLocationNames();
   const [search, setSearch] = useState("");
   const [sort, setSort] = useState<{ by: Sort; down: boolean }>({ by: "name", down: false });
   const wanted = useDeferredValue(search.trim().toLowerCase());
@@ -80,7 +82,7 @@ export const Machines = (): ReactElement => {
           <div className="scroll" tabIndex={0} role="region" aria-label={t("machine.list")}>
             <table className="plain-table">
               <thead><tr>{head("name")}<th scope="col">{t("common.where")}</th>{head("state")}<th scope="col" className="number">{t("common.for")}</th>{COLUMNS.map(head)}<th scope="col">{t("machine.data")}</th></tr></thead>
-              <tbody>{rows.slice(0, MOST).map(({ id }, place) => <Row key={id} id={id} place={place} keep={keep} />)}</tbody>
+              <tbody>{rows.slice(0, MOST).map(({ id }, place) => <Row key={id} id={id} place={place} keep={keep} nameOfPlace={nameOfPlace} />)}</tbody>
             </table>
           </div>
         )}

@@ -139,7 +139,7 @@ const AreaHead = ({ place, keep }: { place: Place; keep: Keep }): ReactElement =
     <header>
       <h3>{place.name || t("plant.unplaced")}</h3>
       {here && <Link to={keep("/air")} className="chip">{t("nav.air")}: <State area="air" word={here.category} /></Link>}
-      {isNumber(wip) && <span className="chip">{wip === 1 ? t("plant.wip_one") : t("plant.wip_of", { count: number(wip) })}</span>}
+      {isNumber(wip) && place.places.length === 0 && <span className="chip">{wip === 1 ? t("plant.wip_one") : t("plant.wip_of", { count: number(wip) })}</span>}
       {isNumber(oee) && <span className="chip">{t("machine.oee")} {percent(oee)}</span>}
       {twin?.state?.quality === "stale" && <span className="chip"><State area="quality" word="stale" /></span>}
     </header>

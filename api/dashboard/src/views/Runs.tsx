@@ -3,8 +3,8 @@ import { type ReactElement } from "react";
 import { Link } from "react-router";
 import { detail, isMissing, useMachineJobsQuery, usePlantQuery, useShiftsQuery } from "../api/http";
 import type { Run } from "../api/shapes";
-import { useKeepAt } from "../app/time";
-import { dateTime, isNumber, kpi, number, percent, span } from "../model/format";
+import { useKeepAt, useNow } from "../app/time";
+import { dateTime, isNumber, kpi, millis, number, percent, span } from "../model/format";
 import { Empty } from "../parts/Empty";
 import { Panel } from "../parts/Panel";
 import { said, t } from "../words";
@@ -22,10 +22,12 @@ const lost = (run: Run): string => {
   return most ? `${said("state", most.reason)}, ${span(most.s)}` : t("common.absent");
 };
 
-const Runs = ({ title, none, answer, first, link }: { title: string; none: string; answer: Answer; first: string; link?: (name: string) => string }): ReactElement => {
+const Runs = ({ title, none, answer, first, link }: { title: string; none: string | null; answer: Answer; first: string; link?: (name: string) => string }): ReactElement | null => {
   const zone = usePlantQuery().data?.model.site?.timezone;
+  const now = useNow();
   const { data, error } = answer;
   const items = data?.items ?? [];
+  if (none === null && items.length === 0) return null;
   return (
     <Panel title={title} table={() => ({ columns: ["name", "began_at", "ended_at", ...FIGURES, "good_parts", "scrap_parts", "energy_kwh"], rows: items.map((run) => [run.name, run.began_at, run.ended_at, ...FIGURES.map((name) => run.kpis[name]), run.kpis.good_parts, run.kpis.scrap_parts, run.kpis.energy_kwh]) })}>
       {error && !data ? <Empty>{isMissing(error) ? t("common.unavailable") : detail(error)}</Empty> : items.length === 0 ? <Empty>{data ? none : t("common.loading")}</Empty> : (
@@ -37,7 +39,7 @@ const Runs = ({ title, none, answer, first, link }: { title: string; none: strin
                 <tr key={`${run.name}${run.began_at}`} aria-current={run.ended_at === null ? "true" : undefined}>
                   <th scope="row">{link ? <Link to={link(run.name)}>{run.name}</Link> : run.name}{run.ended_at === null && <span className="faint"> {t("runs.on")}</span>}</th>
                   <td>{dateTime(run.began_at, zone)}</td>
-                  <td className="number">{run.ended_at ? span((Date.parse(run.ended_at) - Date.parse(run.began_at)) / 1000) : t("common.absent")}</td>
+                  <td className="number">{span(((millis(run.ended_at) ?? now) - (millis(run.began_at) ?? now)) / 1000)}</td>
                   {FIGURES.map((name) => <td key={name} className="number"><Why run={run} name={name} /></td>)}
                   <td className="number">{number(run.kpis.good_parts)}</td>
                   <td className="number">{kpi("energy_kwh", run.kpis.energy_kwh)}</td>
@@ -57,5 +59,5 @@ export const Shifts = ({ id }: { id: string }): ReactElement =>
 
 export const JobsOn = ({ id }: { id: string }): ReactElement => {
   const keep = useKeepAt();
-  return <Runs title={t("runs.jobs")} none={t("runs.no_jobs")} answer={useMachineJobsQuery(id, { pollingInterval: 30_000 })} first={t("jobs.job")} link={(name) => keep(`/jobs/${encodeURIComponent(name)}`)} />;
+  return <Runs title={t("runs.jobs")} none={null} answer={useMachineJobsQuery(id, { pollingInterval: 30_000 })} first={t("jobs.job")} link={(name) => keep(`/jobs/${encodeURIComponent(name)}`)} />;
 };
