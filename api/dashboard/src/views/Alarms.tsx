@@ -157,7 +157,7 @@ export const AlarmList = ({ compact }: { compact?: boolean }): ReactElement => {
           </table>
         </div>
       )}
-      {!compact && alarms.length > 0 && <p className="note">{t("alarms.keys")}</p>}
+      {!compact && alarms.length > 0 && <p className="note wide-only">{t("alarms.keys")}</p>}
       {!compact && current && <History alarm={current} />}
       {ask && <Ask {...ask} onClose={() => setAsk(null)} />}
     </>

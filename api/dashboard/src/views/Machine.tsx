@@ -160,7 +160,7 @@ export const Machine = (): ReactElement => {
         <span className="faint">{t("common.for")} {age(executionSince(twin), moment)}</span>
         {location && <span className="faint">{t("common.where")}: <Link to={keep("/")}>{place(location)}</Link></span>}
         <span className="faint">{t("machine.data")}: <State area="quality" word={twin.state?.quality} />, {t("common.ago", { age: age(twin.updated_at, moment) })}</span>
-        {(twin.alarms?.active ?? 0) > 0 && <Link to={keep(`/alarms?twin=${encodeURIComponent(`machine/${id}`)}`)}><Shape of="high" /> {t("machine.alarms", { count: twin.alarms?.active ?? 0 })}</Link>}
+        {(twin.alarms?.active ?? 0) > 0 && <Link to={keep(`/alarms?twin=${encodeURIComponent(`machine/${id}`)}`)}><Shape of="high" /> {twin.alarms?.active === 1 ? t("machine.alarms_one") : t("machine.alarms", { count: twin.alarms?.active ?? 0 })}</Link>}
       </div>
       {twin.state?.quality === "stale" && <Alert severity="warning">{t("machine.stale")}</Alert>}
       {anomalies.map((one) => <Alert key={one.metric} severity="info">{t("machine.anomaly", { metric: metricName(one.metric), age: age(one.since, moment) })}</Alert>)}

@@ -49,6 +49,7 @@ export const more = {
   "app.renewed": "This page cannot be shown: a part of it did not come. The node may have been renewed meanwhile.",
   "app.broken": "This view failed: {detail}",
   "app.reload": "Load the page again",
+  "machine.alarms_one": "1 active alarm",
   "machine.alarms": "{count} active alarms",
   "machine.micro_stops": "Besides, {count} short stops of {time} together.",
   "machine.forecast_unavailable": "no forecast on this node",
