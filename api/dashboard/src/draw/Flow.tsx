@@ -49,7 +49,8 @@ export const FlowDrawing = memo(({ flow, nameOf, label }: { flow: Flow; nameOf: 
         {drawn?.nodes.map((node) => {
           // Names stand in the gap behind their node; the last have none behind them.
           const left = (node.x1 ?? 0) < width - 20;
-          const middle = ((node.y0 ?? 0) + (node.y1 ?? 0)) / 2;
+          // On a narrow screen they would stand upon the names of the nodes before.
+          const middle = !left && width < 420 ? (node.y0 ?? 0) + 14 : ((node.y0 ?? 0) + (node.y1 ?? 0)) / 2;
           return (
             <g key={node.id}>
               <rect className="node" x={node.x0} y={node.y0} width={(node.x1 ?? 0) - (node.x0 ?? 0)} height={Math.max(2, (node.y1 ?? 0) - (node.y0 ?? 0))} rx={2} />

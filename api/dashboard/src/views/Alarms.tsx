@@ -144,7 +144,7 @@ export const AlarmList = ({ compact }: { compact?: boolean }): ReactElement => {
                   <td className="wrap"><strong>{alarm.text || alarm.rule}</strong>{alarm.comment && <span className="faint"> “{alarm.comment}”</span>}</td>
                   <td><Link to={keep(alarm.twin.startsWith("machine/") ? `/machines/${alarm.twin.slice(8)}` : alarm.twin.startsWith("job/") ? `/jobs/${alarm.twin.slice(4)}` : "/air")} tabIndex={-1} title={alarm.twin}>{name(alarm.twin)}</Link></td>
                   <td>{said("alarm", alarm.state)}{alarm.state === "shelved" && alarm.shelved_until && <span className="faint">, {t("alarms.until", { time: dateTime(alarm.shelved_until) })}</span>}</td>
-                  <td className="number">{reading(alarm.value)}{(alarm.count ?? 1) > 1 && <span className="faint"> {alarm.count}×</span>}</td>
+                  <td className={`number value${alarm.value == null && alarm.count <= 1 ? " nothing" : ""}`}>{reading(alarm.value)}{alarm.count > 1 && <span className="faint"> {alarm.count}×</span>}</td>
                   <td className="number">{age(alarm.since ?? alarm.raised_at, moment)}</td>
                   <td className="acts">
                     {(["ack", "shelve", "unshelve", "comment"] as const).filter((what) => may(alarm, what)).map((what) => (

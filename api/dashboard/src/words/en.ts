@@ -137,7 +137,7 @@ export const en = {
   "machine.series_none": "Nothing was recorded of {metric} in this time.",
   "machine.series_hint": "Drag to zoom, double-click to go back.",
   "machine.forecast": "Forecast",
-  "machine.forecast_none": "This node makes no forecast of it: {reason}",
+  "machine.forecast_none": "no forecast: {reason}",
   "machine.anomalies": "Unusual",
   "machine.not_found": "There is no machine {id}.",
   "machine.corrected": "corrected by late data",
