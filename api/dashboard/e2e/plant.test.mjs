@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { VIEWS } from "./views.mjs";
-import { Demo, PHONE, launch, live, open } from "./support.mjs";
+import { Demo, PHONE, go, launch, live, open } from "./support.mjs";
 
 let demo;
 let browser;
@@ -59,12 +59,12 @@ describe("the plant", () => {
 
 describe("the other views", () => {
   it("each open, fit the window, and say nothing wrong in the console", async () => {
-    for (const [name, path, ready] of await VIEWS(demo)) {
-      await use(path, async (page) => {
-        await page.locator(ready).first().waitFor();
+    await use("/", async (page) => {
+      for (const [name, path, ready] of await VIEWS(demo)) {
+        await go(page, path, ready);
         assert.ok(await page.evaluate(() => document.querySelector("main").scrollWidth <= document.querySelector("main").clientWidth + 1), `${name} is wider than its window`);
-      });
-    }
+      }
+    });
   });
 
   it("machines can be found and sorted", () =>

@@ -119,3 +119,10 @@ export const open = async (browser, demo, path = "/", { viewport = DESKTOP, sche
 
 /** Waits until the page says that it is live. */
 export const live = (page) => page.waitForFunction(() => document.querySelector('[data-testid="standing"]')?.textContent === "live");
+
+/** Goes to another view within the page, and waits for what shows that it is there. */
+export const go = async (page, path, ready) => {
+  await page.evaluate((to) => { window.location.hash = to; }, path);
+  await page.waitForFunction((to) => window.location.hash === `#${to}`, path);
+  await page.locator(ready).first().waitFor();
+};
