@@ -21,7 +21,7 @@ after(async () => {
 
 const use = async (path, steps, options) => {
   const { page, context, faults } = await open(browser, demo, path, options);
-  page.setDefaultTimeout(30_000);
+  page.setDefaultTimeout(45_000);
   await steps(page, context);
   await context.close();
   assert.deepEqual(faults, []);
