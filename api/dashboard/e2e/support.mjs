@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
+import { front } from "./front.mjs";
 
 export const here = dirname(fileURLToPath(import.meta.url));
 const root = join(here, "../../..");
@@ -33,6 +34,11 @@ export class Demo {
   static async start(...extra) {
     const demo = new Demo();
     demo.port = await freePort();
+    demo.nodePort = demo.port;
+    if (process.env.GEMBA_PAGE) {
+      demo.nodePort = await freePort();
+      demo.front = await front(demo.port, demo.nodePort);
+    }
     demo.folder = mkdtempSync(join(tmpdir(), "gemba-e2e-"));
     demo.extra = extra;
     await demo.run();
@@ -44,7 +50,7 @@ export class Demo {
   }
 
   async run() {
-    const child = spawn(binary(), ["demo", "--http", `127.0.0.1:${this.port}`, "--data-dir", this.folder, ...this.extra], { stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(binary(), ["demo", "--http", `127.0.0.1:${this.nodePort}`, "--data-dir", this.folder, ...this.extra], { stdio: ["ignore", "pipe", "pipe"] });
     this.child = child;
     let said = "";
     await new Promise((done, failed) => {
@@ -55,7 +61,7 @@ export class Demo {
       child.stderr.on("data", (text) => (said += text));
       child.once("exit", (code) => failed(new Error(`gemba ended with ${code}; it said:\n${said}`)));
     });
-    if (!said.includes(this.url)) throw new Error(`another program uses port ${this.port}`);
+    if (!said.includes(`127.0.0.1:${this.nodePort}`)) throw new Error(`another program uses port ${this.port}`);
   }
 
   async kill() {
@@ -65,6 +71,8 @@ export class Demo {
   }
 
   async stop() {
+    this.front?.close();
+    this.front?.closeAllConnections();
     const ended = new Promise((done) => this.child.once("exit", done));
     if (this.child.exitCode === null && this.child.signalCode === null) {
       this.child.kill("SIGTERM");
@@ -111,3 +119,10 @@ export const open = async (browser, demo, path = "/", { viewport = DESKTOP, sche
 
 /** Waits until the page says that it is live. */
 export const live = (page) => page.waitForFunction(() => document.querySelector('[data-testid="standing"]')?.textContent === "live");
+
+/** Goes to another view within the page, and waits for what shows that it is there. */
+export const go = async (page, path, ready) => {
+  await page.evaluate((to) => { window.location.hash = to; }, path);
+  await page.waitForFunction((to) => window.location.hash === `#${to}`, path);
+  await page.locator(ready).first().waitFor();
+};

@@ -8,13 +8,15 @@ import { HashRouter, Route, Routes } from "react-router";
 import { Shell } from "./app/Shell";
 import { socket, store } from "./app/store";
 import { theme } from "./app/theme";
-import { Empty } from "./parts/Panel";
+import { http } from "./api/http";
+import { Empty } from "./parts/Empty";
 import { Plant } from "./views/Plant";
 import { t } from "./words";
 import "./page.css";
 
+const machine = () => import("./views/Machine");
 const Machines = lazy(() => import("./views/Machines").then(({ Machines }) => ({ default: Machines })));
-const Machine = lazy(() => import("./views/Machine").then(({ Machine }) => ({ default: Machine })));
+const Machine = lazy(() => machine().then(({ Machine }) => ({ default: Machine })));
 const AirView = lazy(() => import("./views/Air").then(({ AirView }) => ({ default: AirView })));
 const Jobs = lazy(() => import("./views/Jobs").then(({ Jobs }) => ({ default: Jobs })));
 const Job = lazy(() => import("./views/Job").then(({ Job }) => ({ default: Job })));
@@ -24,7 +26,11 @@ const Boards = lazy(() => import("./views/Boards").then(({ Boards }) => ({ defau
 const BoardView = lazy(() => import("./views/Board").then(({ BoardView }) => ({ default: BoardView })));
 const Health = lazy(() => import("./views/Health").then(({ Health }) => ({ default: Health })));
 
+// What the first view needs is asked for before it is drawn.
 socket.start();
+void store.dispatch(http.endpoints.plant.initiate());
+// A machine is what people open next; its drawings are fetched while they look.
+window.setTimeout(() => void machine().catch(() => undefined), 4_000);
 const root = document.getElementById("root");
 if (root) {
   createRoot(root).render(

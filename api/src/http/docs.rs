@@ -248,8 +248,9 @@ fn answer_of(operation: Operation) -> &'static str {
         | Operation::RfidGeneric
         | Operation::EpcisCapture => "BatchAnswer",
         Operation::History => "History",
-        Operation::Shifts | Operation::MachineJobs => "List",
-        Operation::Alarms(What::ListAlarms | What::AlarmHistory) => "List",
+        Operation::Shifts | Operation::MachineJobs => "RunList",
+        Operation::Alarms(What::ListAlarms) => "AlarmList",
+        Operation::Alarms(What::AlarmHistory) => "AlarmEntryList",
         Operation::Alarms(What::AlarmFigures) => "AlarmFigures",
         Operation::Alarms(_) => "Alarm",
         Operation::Fork => "Forked",
@@ -330,12 +331,6 @@ fn schemas() -> Json {
             "twin": text, "before_at": text, "after_at": text, "before": {"type": "object"}, "after": {"type": "object"},
             "difference": {"type": "array", "items": {"type": "object", "required": ["path", "before", "after"]}},
             "events": {"type": "object", "properties": {"applied": {"type": "integer"}, "late": {"type": "integer"}, "rejected": {"type": "array"}}}}},
-        "Forecast": {"type": "object", "required": ["metric", "method", "step_s", "points", "reason"], "properties": {
-            "metric": text, "method": {"type": ["string", "null"], "description": "seasonal_naive or holt_winters"}, "step_s": {"type": "integer"},
-            "points": {"type": "array", "items": {"type": "object", "required": ["time", "value", "low", "high"]}}, "reason": {"type": ["string", "null"]}}},
-        "SensorList": {"type": "object", "required": ["items", "cursor"], "properties": {
-            "items": {"type": "array", "items": {"type": "object", "required": ["sensor", "twin", "score", "completeness", "freshness_s", "schema", "violations"]}},
-            "cursor": {"type": ["string", "null"]}}},
         "Reads": {"type": "object", "properties": {"reader_id": text, "reads": {"type": "array", "items": {"type": ["object", "string"], "properties": {
             "epc": text, "reader_id": text, "antenna": {"type": ["integer", "string"]}, "rssi": {"type": "number"},
             "timestamp": {"type": "string", "format": "date-time"}}}}}},

@@ -91,6 +91,16 @@ alarms:
   - {id: co2, applies_to: location, condition: metrics.co2_ppm > 1000, priority: medium, text: Open the windows, deadband: 100}
   - {id: dust, applies_to: location, condition: metrics.pm25_ugm3 > 35.4, priority: high, text: Fine dust, latching: true}
 ";
+/// What meters and air sensors are agreed to send.
+const METER: &str = "{period: 15s, required: [energy_kwh], metrics: {power_factor: {min: 0, max: 1}}}";
+const AIR: &str = "{period: 1m, required: [co2_ppm], metrics: {co2_ppm: {min: 300, max: 5000}}}";
+/// What is foreseen once there are some hours of it.
+const FORECAST: &str = "\
+forecast:
+  - {metric: utilization, for: kind == \"machine\"}
+  - {metric: power_kw, for: kind == \"machine\"}
+  - {metric: co2_ppm, for: kind == \"location\"}
+";
 const PRODUCTS: [&str; 4] = ["housing", "shaft", "bracket", "valve-block"];
 
 impl Plant {
@@ -170,13 +180,13 @@ impl Plant {
         text.push_str("sensors:\n");
         for machine in &self.machines {
             text.push_str(&format!(
-                "  - {{id: meter-{0}, feeds: machine/{0}, type: ENERGY}}\n",
+                "  - {{id: meter-{0}, feeds: machine/{0}, type: ENERGY, contract: {METER}}}\n",
                 machine.id
             ));
         }
         for cell in 1..=self.cells {
             text.push_str(&format!(
-                "  - {{id: air-{cell}, feeds: location/cell-{cell}, type: AIR_QUALITY}}\n"
+                "  - {{id: air-{cell}, feeds: location/cell-{cell}, type: AIR_QUALITY, contract: {AIR}}}\n"
             ));
         }
         text.push_str(ALARMS);

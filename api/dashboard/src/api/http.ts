@@ -2,8 +2,10 @@
 import { createApi, fetchBaseQuery, type FetchBaseQueryError } from "@reduxjs/toolkit/query/react";
 import type { SerializedError } from "@reduxjs/toolkit";
 import { t } from "../words";
-import type { Alarm, AlarmEntry, AlarmFigures } from "./pending";
-import type { AppliedPlant, Dashboard, DashboardHead, FlowAnswer, HistoryPoint, Plan, PlantChange, Problem, Ready, RejectedMessage, SourceCounts, Twin } from "./shapes";
+import type {
+  Alarm, AlarmEntry, AlarmFigures, AppliedPlant, Dashboard, DashboardHead, FlowAnswer, ForecastAnswer, HistoryPoint, Plan, PlantChange, Problem,
+  Ready, RejectedMessage, Run, Sensor, SourceCounts, Twin,
+} from "./shapes";
 import { token } from "./token";
 
 export type List<T> = { items: T[]; cursor: string | null };
@@ -49,6 +51,13 @@ export const http = createApi({
       }),
       keepUnusedDataFor: 15,
     }),
+    forecast: build.query<ForecastAnswer, { kind: string; id: string; metric: string; horizon: string }>({
+      query: ({ kind, id, metric, horizon }) => ({ url: `v1/twins/${path(kind, id)}/forecast`, params: { metric, horizon } }),
+      keepUnusedDataFor: 30,
+    }),
+    shifts: build.query<List<Run>, string>({ query: (id) => `v1/twins/${path("machine", id)}/shifts` }),
+    machineJobs: build.query<List<Run>, string>({ query: (id) => `v1/twins/${path("machine", id)}/jobs` }),
+    quality: build.query<List<Sensor>, string | null>({ query: (twin) => ({ url: "v1/quality", params: { ...(twin === null ? {} : { twin }), limit: 1000 } }) }),
     ingest: build.query<List<SourceCounts>, void>({ query: () => "v1/ingest" }),
     rejected: build.query<List<RejectedMessage>, void>({ query: () => ({ url: "v1/rejected", params: { limit: 200 } }), providesTags: ["rejected"] }),
     retryRejected: build.mutation<{ id: string; outcome: string }, string>({
@@ -72,7 +81,7 @@ export const http = createApi({
     alarms: build.query<List<Alarm>, void>({ query: () => ({ url: "v1/alarms", params: { limit: 1000 } }), providesTags: ["alarms"] }),
     alarmFigures: build.query<AlarmFigures, void>({ query: () => "v1/alarms/figures", providesTags: ["alarms"] }),
     alarmHistory: build.query<List<AlarmEntry>, string>({ query: (id) => `v1/alarms/${path(id)}/history`, providesTags: ["alarms"] }),
-    setAlarm: build.mutation<unknown, { id: string; what: "ack" | "shelve" | "unshelve" | "comment"; comment?: string; for?: string }>({
+    setAlarm: build.mutation<Alarm, { id: string; what: "ack" | "shelve" | "unshelve" | "comment"; comment?: string; for?: string }>({
       query: ({ id, what, ...body }) => ({ url: `v1/alarms/${path(id)}/${what}`, method: "POST", body }),
       invalidatesTags: ["alarms"],
     }),
@@ -84,7 +93,7 @@ export const http = createApi({
 export const {
   usePlantQuery, usePlantTextQuery, usePlanPlantMutation, useApplyPlantMutation, useTwinsQuery, useHistoryQuery, useIngestQuery,
   useRejectedQuery, useRetryRejectedMutation, useReadyQuery, useOtherQuery, useFlowQuery, useBoardsQuery, useBoardQuery, useSaveBoardMutation, useRemoveBoardMutation, useAlarmsQuery, useAlarmFiguresQuery,
-  useAlarmHistoryQuery, useSetAlarmMutation,
+  useAlarmHistoryQuery, useSetAlarmMutation, useForecastQuery, useShiftsQuery, useMachineJobsQuery, useQualityQuery,
 } = http;
 
 export type CallError = FetchBaseQueryError | SerializedError | undefined;

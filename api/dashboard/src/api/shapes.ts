@@ -22,6 +22,14 @@ export type Air = Schemas["Air"];
 export type FlowAnswer = Schemas["Flow"];
 export type Dashboard = Schemas["Dashboard"];
 export type DashboardHead = Schemas["DashboardHead"];
+export type Alarm = Schemas["Alarm"];
+export type AlarmFigures = Schemas["AlarmFigures"];
+export type AlarmEntry = Schemas["AlarmEntry"];
+export type AlarmState = Alarm["state"];
+export type Priority = Alarm["priority"];
+export type Run = Schemas["Run"];
+export type Sensor = Schemas["Sensor"];
+export type ForecastAnswer = Schemas["Forecast"];
 export type Kind = Twin["kind"];
 
 /** A twin of which only some fields may have been asked for, as a subscription or a search gives it. */

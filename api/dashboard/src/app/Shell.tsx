@@ -1,22 +1,23 @@
 // The frame of every view: where one can go, how the page stands with the node, what time it is, and which moment is
 // looked at.
 import Button from "@mui/material/Button";
-import Drawer from "@mui/material/Drawer";
 import IconButton from "@mui/material/IconButton";
-import Menu from "@mui/material/Menu";
-import MenuItem from "@mui/material/MenuItem";
-import { useColorScheme } from "@mui/material/styles";
-import { type ReactElement, type ReactNode, useEffect, useState } from "react";
+import { type ReactElement, type ReactNode, Suspense, lazy, useEffect, useState } from "react";
 import { NavLink, useLocation } from "react-router";
 import { isMissing, useAlarmFiguresQuery, usePlantQuery } from "../api/http";
-import { setToken, token } from "../api/token";
 import { age, clock } from "../model/format";
 import { type Word, t } from "../words";
 import { Icons } from "./icons";
-import { Login } from "./Login";
-import { socket, useAppSelector } from "./store";
+import { leftPast, readPast } from "../live/past";
+import { Guard } from "../parts/Guard";
+import { socket, useAppDispatch, useAppSelector } from "./store";
 import { useAt, useKeepAt, useNow } from "./time";
-import { TimeTravel } from "./TimeTravel";
+
+// Not of the first view: what is opened by a click comes with the click.
+const Login = lazy(() => import("./Login").then(({ Login }) => ({ default: Login })));
+const TimeTravel = lazy(() => import("./TimeTravel").then(({ TimeTravel }) => ({ default: TimeTravel })));
+const Appearance = lazy(() => import("./Appearance").then(({ Appearance }) => ({ default: Appearance })));
+const Drawer = lazy(() => import("@mui/material/Drawer"));
 
 const VIEWS: readonly { to: string; word: Word; icon: keyof typeof Icons }[] = [
   { to: "/", word: "nav.plant", icon: "plant" },
@@ -86,33 +87,32 @@ const Clocks = (): ReactElement => {
   );
 };
 
-const Appearance = (): ReactElement => {
-  const { mode, setMode } = useColorScheme();
+/** The button stands at once; its menu comes with the first click. */
+const AppearanceButton = (): ReactElement => {
   const [anchor, setAnchor] = useState<HTMLElement | null>(null);
-  const choose = (wanted: "light" | "dark" | "system") => () => {
-    setMode(wanted);
-    setAnchor(null);
-  };
+  const [asked, setAsked] = useState(false);
   return (
     <>
-      <IconButton aria-label={t("theme.toggle")} aria-haspopup="menu" onClick={(event) => setAnchor(event.currentTarget)}><Icons.theme /></IconButton>
-      <Menu open={anchor !== null} anchorEl={anchor} onClose={() => setAnchor(null)}>
-        {(["light", "dark", "system"] as const).map((wanted) => (
-          <MenuItem key={wanted} selected={mode === wanted} onClick={choose(wanted)}>{t(`theme.${wanted}`)}</MenuItem>
-        ))}
-        {token() !== null && <MenuItem onClick={() => { setToken(null); window.location.reload(); }}>{t("login.forget")}</MenuItem>}
-      </Menu>
+      <IconButton aria-label={t("theme.toggle")} aria-haspopup="menu" onClick={(event) => { setAsked(true); setAnchor(event.currentTarget); }}><Icons.theme /></IconButton>
+      {asked && <Suspense><Appearance anchor={anchor} onClose={() => setAnchor(null)} /></Suspense>}
     </>
   );
 };
 
+/** Said where the connection is cut; only this is drawn again each second. */
+const Cut = (): ReactElement | null => {
+  const heardAt = useAppSelector((state) => state.connection.heardAt);
+  const now = useNow();
+  return heardAt === null ? null : <p className="cut" role="alert">{t("live.stale", { age: age(heardAt, now) })}</p>;
+};
+
 export const Shell = ({ children }: { children: ReactNode }): ReactElement => {
+  const dispatch = useAppDispatch();
   const [open, setOpen] = useState(false);
+  const [opened, setOpened] = useState(false);
   const [travelling, setTravelling] = useState(false);
   const at = useAt();
   const standing = useAppSelector((state) => state.connection.standing);
-  const heardAt = useAppSelector((state) => state.connection.heardAt);
-  const now = useNow();
   const { pathname } = useLocation();
   const wall = pathname.startsWith("/wall/");
   const cut = standing === "reconnecting" && at === null;
@@ -121,29 +121,38 @@ export const Shell = ({ children }: { children: ReactNode }): ReactElement => {
     document.title = view ? `${t(view.word)} – ${t("app.name")}` : t("app.name");
     document.querySelector("main")?.scrollTo(0, 0);
   }, [pathname]);
+  // The past is read for every view, also where the tools that lead there are not shown.
+  useEffect(() => {
+    if (at === null) {
+      dispatch(leftPast());
+      return undefined;
+    }
+    const reading = dispatch(readPast(at));
+    return () => reading.abort();
+  }, [at, dispatch]);
   const asks = standing === "key_needed" || standing === "key_refused";
   return (
     <div className={`shell${wall ? " wall" : ""}`}>
       <a className="skip" href="#content" onClick={(event) => { event.preventDefault(); document.getElementById("content")?.focus(); }}>{t("nav.skip")}</a>
       {!wall && (
         <header className="bar">
-          <div className="menu-button"><IconButton aria-label={t("nav.open")} onClick={() => setOpen(true)}><Icons.menu /></IconButton></div>
+          <div className="menu-button"><IconButton aria-label={t("nav.open")} onClick={() => { setOpened(true); setOpen(true); }}><Icons.menu /></IconButton></div>
           <p className="brand"><img src="/icon.svg" alt="" width="24" height="24" />{t("app.name")}</p>
           <Standing />
           <div className="bar-end">
             <Clocks />
             <Button variant={at === null ? "text" : "contained"} aria-expanded={travelling || at !== null} onClick={() => setTravelling((was) => !was)} startIcon={<Icons.clock />} aria-label={t("time.travel")}><span className="wide-only">{t("time.travel")}</span></Button>
-            <Appearance />
+            <AppearanceButton />
           </div>
         </header>
       )}
       {!wall && <div className="side"><Nav /></div>}
-      <Drawer open={open} onClose={() => setOpen(false)}><div className="drawer"><Nav onGo={() => setOpen(false)} /></div></Drawer>
+      {opened && <Suspense><Drawer open={open} onClose={() => setOpen(false)}><div className="drawer"><Nav onGo={() => setOpen(false)} /></div></Drawer></Suspense>}
       <div className="work">
-        {(travelling || at !== null) && !wall && <TimeTravel onClose={() => setTravelling(false)} />}
-        {cut && heardAt !== null && <p className="cut" role="alert">{t("live.stale", { age: age(heardAt, now) })}</p>}
-        {asks ? <Login refused={standing === "key_refused"} onDone={() => socket.restart()} /> : (
-          <main id="content" tabIndex={-1} className={cut ? "old" : ""}>{children}</main>
+        {(travelling || at !== null) && !wall && <Suspense fallback={<section className="travel" />}><TimeTravel onClose={() => setTravelling(false)} /></Suspense>}
+        {cut && <Cut />}
+        {asks ? <Suspense><Login refused={standing === "key_refused"} onDone={() => socket.restart()} /></Suspense> : (
+          <main id="content" tabIndex={-1} className={cut ? "old" : ""}><Guard place={pathname}>{children}</Guard></main>
         )}
       </div>
     </div>

@@ -6,11 +6,12 @@ import TextField from "@mui/material/TextField";
 import ToggleButton from "@mui/material/ToggleButton";
 import ToggleButtonGroup from "@mui/material/ToggleButtonGroup";
 import { type ReactElement, useEffect, useState } from "react";
-import { leftPast, PAST_MAX, readPast } from "../live/past";
+import { PAST_MAX } from "../live/past";
 import { dateTime, millis, span } from "../model/format";
+import { copyText } from "../parts/copy";
 import { t } from "../words";
 import { Icons } from "./icons";
-import { useAppDispatch, useAppSelector } from "./store";
+import { useAppSelector } from "./store";
 import { useAt, useNow, useTravel } from "./time";
 import { useZone } from "./Shell";
 
@@ -29,7 +30,6 @@ const local = (ms: number): string => {
 export const TimeTravel = ({ onClose }: { onClose: () => void }): ReactElement => {
   const at = useAt();
   const travel = useTravel();
-  const dispatch = useAppDispatch();
   const now = useNow();
   const zone = useZone();
   const past = useAppSelector((state) => state.past);
@@ -42,15 +42,7 @@ export const TimeTravel = ({ onClose }: { onClose: () => void }): ReactElement =
   const width = RANGES.find(({ key }) => key === range)?.ms ?? 3_600_000;
   const back = at === null ? 0 : Math.min(width, Math.max(0, now - (millis(at) ?? now)));
 
-  useEffect(() => {
-    setCopied(false);
-    if (at === null) {
-      dispatch(leftPast());
-      return undefined;
-    }
-    const reading = dispatch(readPast(at));
-    return () => reading.abort();
-  }, [at, dispatch]);
+  useEffect(() => setCopied(false), [at]);
 
   const shown = dragged ?? back;
   const empty = at !== null && !past.loading && past.failed === null && Object.values(past.told).every((told) => Object.keys(told ?? {}).length === 0);
@@ -81,7 +73,7 @@ export const TimeTravel = ({ onClose }: { onClose: () => void }): ReactElement =
           type="datetime-local" label={t("time.at")} value={local(millis(at) ?? now)} slotProps={{ htmlInput: { step: 1, max: local(now) }, inputLabel: { shrink: true } }}
           onChange={(event) => { const ms = Date.parse(event.target.value); if (Number.isFinite(ms) && ms < Date.now()) travel(new Date(ms).toISOString()); }}
         />
-        <Button disabled={at === null} onClick={() => { void navigator.clipboard?.writeText(window.location.href).then(() => setCopied(true)); }}>{copied ? t("time.copied") : t("time.link")}</Button>
+        <Button disabled={at === null} onClick={() => { void copyText(window.location.href).then(setCopied); }}>{copied ? t("time.copied") : t("time.link")}</Button>
         <Button variant={at === null ? "text" : "contained"} disabled={at === null} onClick={() => travel(null)}>{t("time.now")}</Button>
       </div>
       <span className="travel-close"><IconButton aria-label={t("common.close")} onClick={() => { travel(null); onClose(); }}><Icons.close /></IconButton></span>

@@ -28,6 +28,7 @@ export const Icons = {
 const SHAPES: Record<string, string> = {
   producing: "M3 2l10 6-10 6z",
   good: "M2.500 8.500l2-2L7 9l5-5 2 2-7 7z",
+  ready: "M2.500 8.500l2-2L7 9l5-5 2 2-7 7z",
   setup: "M8 1l7 13H1z",
   moderate: "M8 1l7 13H1z",
   medium: "M8 1l7 13H1z",

@@ -31,10 +31,8 @@ export const theme = createTheme({
   components: {
     MuiButton: { defaultProps: { disableElevation: true, size: "small" } },
     MuiPaper: { defaultProps: { variant: "outlined" } },
-    MuiTable: { defaultProps: { size: "small" } },
     MuiTextField: { defaultProps: { size: "small" } },
     MuiSelect: { defaultProps: { size: "small" } },
     MuiTooltip: { defaultProps: { arrow: true, enterDelay: 300 } },
-    MuiTableCell: { styleOverrides: { head: { fontWeight: 600, whiteSpace: "nowrap" } } },
   },
 });

@@ -24,6 +24,20 @@ const subscribe = (listener: () => void) => {
 
 export const useNow = (): number => useSyncExternalStore(subscribe, () => now);
 
+/** What is out of sight is drawn again in turns: each second another of these. */
+const TURNS = 10;
+
+/**
+ * Now, told anew each second to what is awake, and every tenth second to what is asleep, each of `place` at another, so
+ * that a thousand things out of sight cost a hundred a second.
+ */
+export const useNowIf = (awake: boolean, place: number): number =>
+  useSyncExternalStore(subscribe, () => {
+    if (awake) return now;
+    const second = Math.floor(now / 1000);
+    return (second - ((second + place) % TURNS)) * 1000;
+  });
+
 /** The moment in the address (`?at=`), or null for now. */
 export const useAt = (): string | null => {
   const { search } = useLocation();
@@ -36,6 +50,13 @@ export const useAt = (): string | null => {
 export const useMoment = (): number => {
   const at = useAt();
   const ticking = useNow();
+  return millis(at) ?? ticking;
+};
+
+/** The end of the step of time that runs, told anew when the next begins; the moment looked at, if that is not now. */
+export const useStep = (stepMs: number): number => {
+  const at = useAt();
+  const ticking = useSyncExternalStore(subscribe, () => Math.ceil(now / stepMs) * stepMs);
   return millis(at) ?? ticking;
 };
 

@@ -1,6 +1,6 @@
 // Moves of jobs between locations as a Sankey drawing.
 import { sankey, sankeyLinkHorizontal, type SankeyLink, type SankeyNode } from "d3-sankey";
-import { type ReactElement, useMemo } from "react";
+import { type ReactElement, memo, useMemo } from "react";
 import type { Flow } from "../model/flow";
 import { useWidth } from "./size";
 
@@ -19,7 +19,7 @@ export const layOut = (flow: Flow, width: number, height: number) => {
     .extent([[1, 6], [Math.max(2, width - 1), height - 6]])({ nodes: nodes.map((node) => ({ ...node })), links });
 };
 
-export const FlowDrawing = ({ flow, nameOf, label }: { flow: Flow; nameOf: (id: string) => string; label: string }): ReactElement => {
+export const FlowDrawing = memo(({ flow, nameOf, label }: { flow: Flow; nameOf: (id: string) => string; label: string }): ReactElement => {
   const [place, width] = useWidth<HTMLDivElement>();
   const height = Math.max(180, Math.min(420, flow.nodes.length * 44));
   const drawn = useMemo(() => layOut(flow, width, height), [flow, width, height]);
@@ -49,7 +49,8 @@ export const FlowDrawing = ({ flow, nameOf, label }: { flow: Flow; nameOf: (id: 
         {drawn?.nodes.map((node) => {
           // Names stand in the gap behind their node; the last have none behind them.
           const left = (node.x1 ?? 0) < width - 20;
-          const middle = ((node.y0 ?? 0) + (node.y1 ?? 0)) / 2;
+          // On a narrow screen they would stand upon the names of the nodes before.
+          const middle = !left && width < 420 ? (node.y0 ?? 0) + 14 : ((node.y0 ?? 0) + (node.y1 ?? 0)) / 2;
           return (
             <g key={node.id}>
               <rect className="node" x={node.x0} y={node.y0} width={(node.x1 ?? 0) - (node.x0 ?? 0)} height={Math.max(2, (node.y1 ?? 0) - (node.y0 ?? 0))} rx={2} />
@@ -61,4 +62,5 @@ export const FlowDrawing = ({ flow, nameOf, label }: { flow: Flow; nameOf: (id: 
       </svg>
     </div>
   );
-};
+});
+FlowDrawing.displayName = "FlowDrawing";

@@ -1,7 +1,7 @@
 // A row for each place and a field for each quarter of an hour: where and when a value was high. The scale runs from
 // dark blue to yellow (cividis), which every reader sees as darker and lighter.
 import { scaleSequential } from "d3-scale";
-import type { ReactElement } from "react";
+import { type ReactElement, memo } from "react";
 import { clock, reading } from "../model/format";
 import { useWidth } from "./size";
 
@@ -12,7 +12,7 @@ const ROW = 28;
 const CIVIDIS = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#fee838"];
 const colour = (share: number): string => CIVIDIS[Math.max(0, Math.min(CIVIDIS.length - 1, Math.floor(share * CIVIDIS.length)))] ?? "#707173";
 
-export const Heat = ({ rows, from, stepMs, unit, zone, label }: { rows: HeatRow[]; from: number; stepMs: number; unit: string; zone?: string | undefined; label: string }): ReactElement => {
+export const Heat = memo(({ rows, from, stepMs, unit, zone, label }: { rows: HeatRow[]; from: number; stepMs: number; unit: string; zone?: string | undefined; label: string }): ReactElement => {
   const [place, width] = useWidth<HTMLDivElement>();
   const names = Math.min(130, width * 0.3);
   const columns = Math.max(1, ...rows.map((row) => row.cells.length));
@@ -44,4 +44,5 @@ export const Heat = ({ rows, from, stepMs, unit, zone, label }: { rows: HeatRow[
       )}
     </div>
   );
-};
+});
+Heat.displayName = "Heat";

@@ -13,7 +13,8 @@ export type Listener = {
   keyNeeded: (refused: boolean) => void;
 };
 
-const FLUSH_MS = 120;
+/** What came within this time is one change of the store and one round of drawing: an eye sees no faster figures. */
+const FLUSH_MS = 100;
 const HIDDEN_FLUSH_MS = 1000;
 /** The node tells `live` every few seconds; after this long in silence it is asked, and then given up. */
 const SILENCE_MS = 12_000;
@@ -29,8 +30,12 @@ export class LiveSocket {
   private waiting: StreamFrame[] = [];
   private fresh = new Set<string>();
   private flushing: number | null = null;
+  private flushedAt = 0;
+  /** Subscriptions whose first twins are coming; they are shown as soon as they are whole. */
+  private readonly filling = new Set<string>();
   private attempts = 0;
   private heardAt = 0;
+  private heardTold = 0;
   private retry: number | null = null;
   private stopped = true;
 
@@ -73,6 +78,7 @@ export class LiveSocket {
     if (known.count > 0) return;
     known.leaving = window.setTimeout(() => {
       this.held.delete(id);
+      this.filling.delete(id);
       if (known.open) this.say({ type: "unsubscribe", id });
       this.listener.ended(id);
     }, LINGER_MS);
@@ -106,6 +112,7 @@ export class LiveSocket {
     if (this.socket?.readyState !== WebSocket.OPEN) return;
     held.open = true;
     if (held.resume === null) this.fresh.add(id);
+    this.filling.add(id);
     this.say({
       type: "subscribe",
       id,
@@ -150,7 +157,7 @@ export class LiveSocket {
 
   private take(frame: StreamFrame): void {
     if (frame.type === "pong") {
-      this.listener.heard(this.heardAt);
+      this.tellHeard();
       return;
     }
     if (frame.type === "live") {
@@ -158,21 +165,37 @@ export class LiveSocket {
       if (held) held.resume = frame.resume;
     }
     this.waiting.push(frame);
-    this.flushing ??= window.setTimeout(this.flush, document.hidden ? HIDDEN_FLUSH_MS : FLUSH_MS);
+    const whole = frame.type === "live" && this.filling.delete(frame.id) && this.filling.size === 0;
+    if (whole && this.flushing !== null && !document.hidden) {
+      window.clearTimeout(this.flushing);
+      this.flushing = window.setTimeout(this.flush);
+    }
+    if (frame.type === "error" && frame.id) this.filling.delete(frame.id);
+    const wait = this.filling.size > 0 ? FLUSH_MS : Math.max(0, this.flushedAt + FLUSH_MS - performance.now());
+    this.flushing ??= window.setTimeout(this.flush, document.hidden ? HIDDEN_FLUSH_MS : wait);
   }
 
   private readonly flush = (): void => {
     this.flushing = null;
+    this.flushedAt = performance.now();
     const frames = this.waiting;
     const fresh = [...this.fresh];
     this.waiting = [];
     for (const frame of frames) if (frame.type === "subscribed") this.fresh.delete(frame.id);
     this.listener.came(frames, fresh);
-    this.listener.heard(this.heardAt);
+    this.tellHeard();
   };
+
+  /** How long ago the node was heard is shown in seconds, so it is told once a second. */
+  private tellHeard(): void {
+    if (this.heardAt - this.heardTold < 1000) return;
+    this.heardTold = this.heardAt;
+    this.listener.heard(this.heardAt);
+  }
 
   private lost(opened: boolean): void {
     for (const held of this.held.values()) held.open = false;
+    this.filling.clear();
     if (this.flushing !== null) {
       window.clearTimeout(this.flushing);
       this.flush();

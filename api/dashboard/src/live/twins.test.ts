@@ -66,4 +66,18 @@ describe("what a subscription has told", () => {
     const state = told([[{ type: "error", id: "machine", code: "filter.invalid", detail: "unknown word" }]]);
     expect(state.refused.machine).toBe("unknown word");
   });
+
+  it("tells apart what a machine does and where it stands, so that readings move no floor", () => {
+    const before = told([begin, ["machine"]]);
+    expect(before.layout.machine).toBe(before.told.machine);
+    const change = (patch: Record<string, unknown>): TwinsState => twinsReducer(before, framesCame([{ type: "change", id: "machine", twin: "machine/cnc-01", rev: 6, patch }], []));
+    expect(change({ state: { execution: "down" }, kpis: { oee: 0.4 } }).layout).toBe(before.layout);
+    const moved = change({ attributes: { location: "cell-9" } });
+    expect(moved.layout.machine?.["machine/cnc-01"]?.value.attributes).toEqual({ location: "cell-9" });
+    expect(change({ state: { removed: true } }).layout.machine).not.toBe(before.layout.machine);
+    const left = twinsReducer(before, framesCame([{ type: "leave", id: "machine", twin: "machine/cnc-01" }], []));
+    expect(Object.keys(left.layout.machine ?? {})).toEqual(["machine/cnc-02"]);
+    const lost = twinsReducer(before, framesCame([{ type: "lost", id: "machine", count: 1, reason: "slow" }], []));
+    expect(lost.layout.machine).toEqual({});
+  });
 });

@@ -8,9 +8,21 @@ import { merged } from "./merge";
 
 export type Live = { rev: number; value: PartialTwin };
 export type Told = Record<string, Live>;
-export type TwinsState = { told: Record<string, Told>; live: Record<string, boolean>; refused: Record<string, string> };
+export type TwinsState = {
+  told: Record<string, Told>;
+  /**
+   * What a subscription's twins are and where they stand: as `told`, but the same object until one comes or goes, or is
+   * given another name or place. What arranges twins looks here, so that thousands of readings move nothing.
+   */
+  layout: Record<string, Told>;
+  live: Record<string, boolean>;
+  refused: Record<string, string>;
+};
 
-const empty: TwinsState = { told: {}, live: {}, refused: {} };
+const empty: TwinsState = { told: {}, layout: {}, live: {}, refused: {} };
+
+const stands = (before: PartialTwin | undefined, after: PartialTwin): boolean =>
+  before !== undefined && before.attributes === after.attributes && before.state?.removed === after.state?.removed;
 
 export const framesCame = (frames: readonly StreamFrame[], fresh: readonly string[]) =>
   ({ type: "twins/framesCame", frames, fresh }) as const;
@@ -25,6 +37,7 @@ export type TwinsAction =
 const apply = (state: TwinsState, frames: readonly StreamFrame[], fresh: readonly string[]): TwinsState => {
   const told = { ...state.told };
   let { live, refused } = state;
+  const moved = new Set<string>();
   const opened = new Set<string>();
   // Each subscription's record is copied once for all its frames.
   const own = (id: string): Told => {
@@ -36,6 +49,7 @@ const apply = (state: TwinsState, frames: readonly StreamFrame[], fresh: readonl
   };
   const clear = (id: string) => {
     opened.add(id);
+    moved.add(id);
     told[id] = {};
   };
   for (const frame of frames) {
@@ -53,6 +67,7 @@ const apply = (state: TwinsState, frames: readonly StreamFrame[], fresh: readonl
         break;
       case "snapshot":
         own(frame.id)[frame.twin] = { rev: frame.rev, value: frame.value as PartialTwin };
+        moved.add(frame.id);
         break;
       case "change": {
         const known = own(frame.id)[frame.twin];
@@ -60,9 +75,11 @@ const apply = (state: TwinsState, frames: readonly StreamFrame[], fresh: readonl
         if (known && frame.rev <= known.rev) break;
         const value = merged(known?.value, frame.patch) as PartialTwin;
         own(frame.id)[frame.twin] = { rev: frame.rev, value };
+        if (!stands(known?.value, value)) moved.add(frame.id);
         break;
       }
       case "leave":
+        moved.add(frame.id);
         delete own(frame.id)[frame.twin];
         break;
       case "live":
@@ -76,7 +93,12 @@ const apply = (state: TwinsState, frames: readonly StreamFrame[], fresh: readonl
         break;
     }
   }
-  return { told, live, refused };
+  let { layout } = state;
+  if (moved.size > 0) {
+    layout = { ...layout };
+    for (const id of moved) layout[id] = told[id] as Told;
+  }
+  return { told, layout, live, refused };
 };
 
 export const twinsReducer = (state: TwinsState = empty, action: UnknownAction): TwinsState => {
@@ -85,13 +107,9 @@ export const twinsReducer = (state: TwinsState = empty, action: UnknownAction): 
     case "twins/framesCame":
       return apply(state, known.frames, known.fresh);
     case "twins/subscriptionEnded": {
-      const told = { ...state.told };
-      const live = { ...state.live };
-      const refused = { ...state.refused };
-      delete told[known.id];
-      delete live[known.id];
-      delete refused[known.id];
-      return { told, live, refused };
+      const [told, layout, live, refused] = [{ ...state.told }, { ...state.layout }, { ...state.live }, { ...state.refused }];
+      for (const part of [told, layout, live, refused]) delete part[known.id];
+      return { told, layout, live, refused };
     }
     case "twins/connectionLost":
       return { ...state, live: {} };

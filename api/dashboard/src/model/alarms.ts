@@ -1,5 +1,5 @@
 // The alarm list as ISA-18.2 wants it read: what nobody has acknowledged first, then by priority, then the newest. Pure.
-import type { Alarm, AlarmState, Priority } from "../api/pending";
+import type { Alarm, AlarmState, Priority } from "../api/shapes";
 
 export const PRIORITIES: readonly Priority[] = ["urgent", "high", "medium", "low"];
 export type Group = "open" | "unacknowledged" | "shelved" | "all";

@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
-import type { Alarm, AlarmState } from "../api/pending";
+import type { Alarm, AlarmState } from "../api/shapes";
 import { may, ordered } from "./alarms";
 import { type BoardPanel, boardId, edited, readBoard } from "./board";
 import { errorLine, filtersOf } from "./plantText";
 
-const alarm = (id: string, state: AlarmState, priority: Alarm["priority"] = "medium", since = "2026-11-27T10:00:00Z"): Alarm => ({ id, twin: `machine/${id}`, state, priority, since });
+const alarm = (id: string, state: AlarmState, priority: Alarm["priority"] = "medium", since = "2026-11-27T10:00:00Z"): Alarm => ({ id, twin: `machine/${id}`, rule: "hot", text: "Hot", state, priority, since, count: 1 });
 
 describe("the alarm list", () => {
   const all = [
@@ -48,4 +48,13 @@ it("finds the line that an error names, and the filters that rules have", () => 
   expect(errorLine("error: unknown key at line 7 column 3")).toBe(7);
   expect(errorLine("the site has no id")).toBeNull();
   expect(filtersOf({ rules: [{ id: "hot", when: "kpis.oee < 0.5" }, { filter: "kind == 'job'" }] })).toEqual([{ name: "hot", filter: "kpis.oee < 0.5" }, { name: "rules 2", filter: "kind == 'job'" }]);
+  // An alarm's condition names metrics by themselves; a twin has them within its state.
+  const alarms = [
+    { id: "hot", applies_to: "machine", condition: "metrics.temp_c > 80 && state.execution == \"producing\"" },
+    { id: "dust", applies_to: { kind: "location", where: "attributes.type == \"cell\"", ids: ["a"] }, condition: "metrics.pm25 > 3" },
+  ];
+  expect(filtersOf({ alarms }).map(({ filter }) => filter)).toEqual([
+    'kind == "machine" && (state.metrics.temp_c.value > 80 && state.execution == "producing")',
+    'kind == "location" && (attributes.type == "cell") && id in ["a"] && (state.metrics.pm25.value > 3)',
+  ]);
 });

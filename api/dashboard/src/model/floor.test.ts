@@ -48,7 +48,8 @@ describe("what needs a person", () => {
       }),
       told({ "location/cell-1": { state: { air: { category: "poor", why: "CO2 above 1400 ppm" } } } }),
       NOW,
+      { count: 3, since: NOW - 60_000 },
     );
-    expect(found.map((need) => [need.name, need.what])).toEqual([["hot", "alarm"], ["early", "down"], ["late", "down"], ["cell-1", "air"], ["silent", "stale"]]);
+    expect(found.map((need) => [need.name, need.what])).toEqual([["hot", "alarm"], ["early", "down"], ["late", "down"], ["cell-1", "air"], ["silent", "stale"], ["", "rejected"]]);
   });
 });

@@ -9,7 +9,6 @@ export type Place = {
   id: string;
   name: string;
   type: string;
-  twin: PartialTwin | undefined;
   machines: string[];
   places: Place[];
 };
@@ -22,8 +21,7 @@ export const floor = (model: PlantModel | undefined, machines: Told, locations: 
   const place = (id: string, type: string, name?: string): Place => {
     const known = places.get(id);
     if (known) return known;
-    const twin = locations[`location/${id}`]?.value;
-    const made = { id, type, name: name ?? nameOf(twin, id), twin, machines: [], places: [] };
+    const made = { id, type, name: name ?? nameOf(locations[`location/${id}`]?.value, id), machines: [], places: [] };
     places.set(id, made);
     return made;
   };
@@ -51,7 +49,7 @@ export const floor = (model: PlantModel | undefined, machines: Told, locations: 
     if (found) found.machines.push(idOf(address));
     else homeless.push(idOf(address));
   }
-  if (homeless.length > 0) roots.push({ id: "", name: "", type: "cell", twin: undefined, machines: homeless, places: [] });
+  if (homeless.length > 0) roots.push({ id: "", name: "", type: "cell", machines: homeless, places: [] });
   return roots;
 };
 
@@ -69,8 +67,9 @@ export type Need = {
 const SEVERITY: Record<string, number> = { urgent: 0, high: 1, medium: 3, low: 4 };
 
 /** What needs a person, the most pressing first, the longest-standing before the newer. */
-export const needs = (machines: Told, locations: Told, now: number): Need[] => {
+export const needs = (machines: Told, locations: Told, now: number, rejected: { count: number; since: number | null } | null = null): Need[] => {
   const all: Need[] = [];
+  if (rejected && rejected.count > 0) all.push({ key: "rejected", rank: 6, what: "rejected", name: "", count: rejected.count, since: rejected.since, link: "/health" });
   const look = (address: string, twin: PartialTwin, link: string) => {
     const unacknowledged = twin.alarms?.unacknowledged ?? 0;
     if (unacknowledged > 0) {

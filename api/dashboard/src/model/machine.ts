@@ -60,13 +60,8 @@ export const pareto = (rows: readonly { name: string; s: number; count?: number 
 /** Reasons of downtime where the node tells them, else the states in which nothing was made. */
 export const losses = (twin: PartialTwin | undefined): { byReason: boolean; bars: ParetoBar[] } => {
   const told = twin?.state?.downtime;
-  if (Array.isArray(told)) {
-    const rows = told.map((row: { reason?: string; s?: number; count?: number }) => ({
-      name: row.reason ?? "unknown", s: row.s ?? 0, ...(row.count === undefined ? {} : { count: row.count }),
-    }));
-    return { byReason: true, bars: pareto(rows) };
-  }
-  const times = (twin?.state?.time_in_state_s ?? twin?.state?.time_in_state_today_s ?? {}) as Record<string, number>;
+  if (told) return { byReason: true, bars: pareto(told.map(({ reason, s, count }) => ({ name: reason, s, count }))) };
+  const times = twin?.state?.time_in_state_s ?? twin?.state?.time_in_state_today_s ?? {};
   const rows = Object.entries(times).filter(([name]) => name !== "producing").map(([name, s]) => ({ name, s }));
   return { byReason: false, bars: pareto(rows) };
 };

@@ -6,6 +6,7 @@ import { flow, flowOf, stays } from "./flow";
 import { age, kpi, number, percent, reading, span } from "./format";
 import { addsUp, rates, unknownDevices, withSensor } from "./ingest";
 import { bottleneckOf, jobFilter } from "./jobs";
+import { broken, worstFirst } from "./quality";
 import { aligned, drawn, stepFor } from "./series";
 
 const visit = (location: string, dwell_s = 10, left = true) => ({ location, entered_at: "2026-11-27T10:00:00Z", dwell_s, ...(left ? { left_at: "2026-11-27T10:00:10Z" } : {}) });
@@ -109,4 +110,10 @@ it("reads the air in both shapes, and says nothing of a place that measures none
 
 it("writes CSV that a spreadsheet reads and does not execute", () => {
   expect(csv({ columns: ["a", "b"], rows: [['say "x"', null], ["=1+1", -2.5]] })).toBe('a,b\r\n"say ""x""",\r\n\'=1+1,-2.5\r\n');
+});
+
+it("puts the sensor first that keeps least to its contract, and one without a score last", () => {
+  const sensor = (id: string, score: number | null, violations: Record<string, number> = {}) => ({ sensor: id, twin: "machine/a", score, completeness: null, freshness_s: 1, last_at: "", since: "", readings: 1, schema: [], violations });
+  const sorted = worstFirst([sensor("fresh", null), sensor("fine", 1), sensor("bad", 0.4, { range: 2, type: 1 }), sensor("slow", 1, { rate: 1 })]);
+  expect(sorted.map((one) => [one.sensor, broken(one)])).toEqual([["bad", 3], ["slow", 1], ["fine", 0], ["fresh", 0]]);
 });

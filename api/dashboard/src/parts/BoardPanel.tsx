@@ -3,7 +3,7 @@ import { type ReactElement, useMemo, useState } from "react";
 import { useTwinsQuery } from "../api/http";
 import type { Kind, PartialTwin } from "../api/shapes";
 import { FlowDrawing } from "../draw/Flow";
-import { useTwin, useTwins } from "../live/hooks";
+import { useLocationNames, useTwin, useTwins } from "../live/hooks";
 import type { BoardPanel } from "../model/board";
 import { flow } from "../model/flow";
 import { isNumber, kpi } from "../model/format";
@@ -11,12 +11,12 @@ import { visitsOf } from "../model/jobs";
 import { nameOf } from "../model/machine";
 import { AlarmList } from "../views/Alarms";
 import { Card } from "../views/Air";
-import { useLocationNames } from "../views/Jobs";
 import { Losses, Oee, StateOverTime } from "../views/Machine";
 import { Figures, Needs } from "../views/Plant";
 import { metricName, said, t } from "../words";
 import { MetricSeries } from "./MetricSeries";
-import { Empty, Panel } from "./Panel";
+import { Empty } from "./Empty";
+import { Panel } from "./Panel";
 
 const split = (twin: string | undefined): { kind: Kind; id: string } => {
   const [kind, id] = [twin?.slice(0, twin.indexOf("/")), twin?.slice(twin.indexOf("/") + 1)];

@@ -5,35 +5,33 @@ import TextField from "@mui/material/TextField";
 import ToggleButton from "@mui/material/ToggleButton";
 import ToggleButtonGroup from "@mui/material/ToggleButtonGroup";
 import { type ReactElement, useMemo, useState } from "react";
-import { detail, isMissing, path, useHistoryQuery, useOtherQuery, usePlantQuery } from "../api/http";
-import { useAt, useMoment } from "../app/time";
+import { detail, isMissing, useForecastQuery, useHistoryQuery, usePlantQuery } from "../api/http";
+import { useStep } from "../app/time";
 import { Series } from "../draw/Series";
 import { clock, dateTime, millis } from "../model/format";
 import { type Forecast, WINDOWS, counts, drawn, stepFor } from "../model/series";
 import { metricName, t } from "../words";
-import { Empty, Panel } from "./Panel";
+import { Empty } from "./Empty";
+import { Panel } from "./Panel";
 
 type Props = { kind: string; id: string; metric: string; unit: string; metrics?: string[]; onMetric?: (metric: string) => void; forecast?: boolean; height?: number; title?: string };
-type ForecastAnswer = { points?: { time: string; value: number | null; low: number | null; high: number | null }[]; reason?: string | null; method?: string };
 
 export const MetricSeries = ({ kind, id, metric, unit, metrics, onMetric, forecast, height, title }: Props): ReactElement => {
-  const at = useAt();
-  const moment = useMoment();
   const zone = usePlantQuery().data?.model.site?.timezone;
   const [wanted, setWanted] = useState("1h");
   const [zoomed, setZoomed] = useState<{ from: number; to: number } | null>(null);
   const width = WINDOWS.find(({ key }) => key === wanted)?.ms ?? 3_600_000;
   // New points are asked for about three hundred times a window, at most every five seconds.
   const beat = Math.max(5_000, width / 300);
-  const end = at === null ? Math.ceil(moment / beat) * beat : moment;
+  const end = useStep(beat);
   const { from, to } = zoomed ?? { from: end - width, to: end };
   const step = stepFor(to - from);
   const growth = counts(metric) && step !== "raw";
   const { data, currentData, error, isFetching } = useHistoryQuery({ kind, id, metric, from, to, step });
   const points = currentData ?? data;
   const series = useMemo(() => drawn(points ?? [], step, growth), [points, step, growth]);
-  const ahead = useOtherQuery(`v1/twins/${path(kind, id)}/forecast?metric=${encodeURIComponent(metric)}&horizon=4h`, { skip: !forecast || zoomed !== null });
-  const told = ahead.data as ForecastAnswer | undefined;
+  const ahead = useForecastQuery({ kind, id, metric, horizon: "4h" }, { skip: !forecast || zoomed !== null, pollingInterval: 60_000 });
+  const told = ahead.currentData;
   const foreseen = useMemo<Forecast | null>(() => {
     // A forecast of hours beside minutes of the past would leave nothing to see of them.
     if (!told?.points || told.points.length === 0 || zoomed !== null || growth || width < 3_600_000) return null;
@@ -66,7 +64,7 @@ export const MetricSeries = ({ kind, id, metric, unit, metrics, onMetric, foreca
         </ToggleButtonGroup>
         <span className="tool-pair">
           <Button onClick={() => pan(-0.5)}>{t("machine.earlier")}</Button>
-          <Button disabled={to >= moment} onClick={() => pan(0.5)}>{t("machine.later")}</Button>
+          <Button disabled={to >= end} onClick={() => pan(0.5)}>{t("machine.later")}</Button>
         </span>
       </div>
       {error ? <Empty>{detail(error)}</Empty> : series.time.length === 0 ? <Empty>{isFetching ? t("common.loading") : t("machine.series_none", { metric: metricName(metric) })}</Empty> : (

@@ -51,5 +51,3 @@ export const Panel = ({ title, note, actions, table, picture, className, childre
     </section>
   );
 };
-
-export const Empty = ({ children }: { children: ReactNode }): ReactElement => <p className="empty">{children}</p>;

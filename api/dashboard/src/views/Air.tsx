@@ -7,15 +7,16 @@ import { usePlantQuery } from "../api/http";
 import type { HistoryPoint, PartialTwin } from "../api/shapes";
 import { path } from "../api/http";
 import { token } from "../api/token";
-import { useAt, useMoment } from "../app/time";
+import { useAt, useMoment, useStep } from "../app/time";
 import { Heat, type HeatRow } from "../draw/Heat";
-import { useTwins } from "../live/hooks";
+import { useLayout, useTwins } from "../live/hooks";
 import { AIR_METRICS, air, measuresAir } from "../model/air";
 import { idOf } from "../model/floor";
 import { age, byId, isNumber, millis, withUnit } from "../model/format";
 import { nameOf } from "../model/machine";
 import { MetricSeries } from "../parts/MetricSeries";
-import { Empty, Panel } from "../parts/Panel";
+import { Empty } from "../parts/Empty";
+import { Panel } from "../parts/Panel";
 import { State } from "../parts/State";
 import { metricName, t } from "../words";
 
@@ -77,14 +78,14 @@ export const AirView = (): ReactElement => {
   const { told, ready } = useTwins("location");
   const plant = usePlantQuery().data?.model;
   const at = useAt();
-  const moment = useMoment();
+  const names = useLayout("location").told;
+  const end = Math.ceil(useStep(300_000) / STEP) * STEP;
   const [metric, setMetric] = useState("co2_ppm");
   const [chosen, setChosen] = useState<string | null>(null);
   const places = useMemo(
     () => Object.entries(told).filter(([, { value }]) => measuresAir(value) && !value.state?.removed).map(([address, { value }]) => ({ id: idOf(address), twin: value })).sort((a, b) => byId(a.id, b.id)),
     [told],
   );
-  const end = Math.ceil((at === null ? Math.ceil(moment / 300_000) * 300_000 : moment) / STEP) * STEP;
   const ids = places.slice(0, 40).map(({ id }) => id);
   const { rows, loading } = useHeat(ids, metric, end - DAY, end);
   const metrics = useMemo(() => {
@@ -92,7 +93,7 @@ export const AirView = (): ReactElement => {
     return [...AIR_METRICS.filter((name) => known.has(name)), ...[...known].filter((name) => !AIR_METRICS.includes(name)).sort()];
   }, [places]);
   const unit = places.map(({ twin }) => twin.state?.metrics?.[metric]?.unit).find(Boolean) ?? "";
-  const heat: HeatRow[] = places.slice(0, 40).map(({ id, twin }) => ({ id, name: nameOf(twin, id), cells: rows.get(id) ?? [] }));
+  const heat = useMemo<HeatRow[]>(() => ids.map((id) => ({ id, name: nameOf(names[`location/${id}`]?.value, id), cells: rows.get(id) ?? [] })), [ids.join(), names, rows]);
   const profiles = places.flatMap(({ id, twin }) => (air(twin)?.profiles ?? []).map((profile) => ({ place: nameOf(twin, id), ...profile })));
   const open = chosen ?? places[0]?.id ?? null;
   const select = <TextField select label={t("air.metric")} value={metrics.includes(metric) ? metric : ""} onChange={(event) => setMetric(event.target.value)}>{metrics.map((name) => <MenuItem key={name} value={name}>{metricName(name)}</MenuItem>)}</TextField>;
@@ -111,7 +112,7 @@ export const AirView = (): ReactElement => {
               <div className="scroll" tabIndex={0} role="region" aria-label={t("air.thresholds")}>
                 <table className="plain-table">
                   <thead><tr><th scope="col">{t("common.where")}</th><th scope="col">{t("air.profile")}</th><th scope="col">{t("air.level")}</th><th scope="col">{t("air.metric")}</th></tr></thead>
-                  <tbody>{profiles.map((one) => <tr key={`${one.place}${one.profile}${one.metric ?? ""}`}><th scope="row">{one.place}</th><td title={one.source}>{one.profile.replaceAll("_", " ")}</td><td>{one.level.replaceAll("_", " ")}</td><td>{one.metric ?? t("common.absent")}</td></tr>)}</tbody>
+                  <tbody>{profiles.map((one) => <tr key={`${one.place}${one.profile}${one.metric ?? ""}`}><th scope="row">{one.place}</th><td title={one.source}>{one.profile.replaceAll("_", " ")}</td><td>{one.level.replaceAll("_", " ")}</td><td>{one.metric ? metricName(one.metric) : t("common.absent")}</td></tr>)}</tbody>
                 </table>
               </div>
             )}

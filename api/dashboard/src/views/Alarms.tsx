@@ -12,12 +12,16 @@ import ToggleButtonGroup from "@mui/material/ToggleButtonGroup";
 import { type KeyboardEvent, type ReactElement, useMemo, useRef, useState } from "react";
 import { Link, useSearchParams } from "react-router";
 import { detail, isMissing, useAlarmFiguresQuery, useAlarmHistoryQuery, useAlarmsQuery, useSetAlarmMutation } from "../api/http";
-import type { Alarm, Priority } from "../api/pending";
+import type { Alarm, Priority } from "../api/shapes";
 import { Shape } from "../app/icons";
 import { useAt, useKeepAt, useMoment } from "../app/time";
 import { type Group, PRIORITIES, inGroup, may, ordered } from "../model/alarms";
 import { age, dateTime, reading } from "../model/format";
-import { Empty, Panel } from "../parts/Panel";
+import { useLayout } from "../live/hooks";
+import { idOf } from "../model/floor";
+import { nameOf } from "../model/machine";
+import { Empty } from "../parts/Empty";
+import { Panel } from "../parts/Panel";
 import { State } from "../parts/State";
 import { said, t } from "../words";
 
@@ -37,7 +41,7 @@ const Ask = ({ what, alarm, onClose }: { what: What; alarm: Alarm; onClose: () =
   return (
     <Dialog open onClose={onClose} fullWidth maxWidth="xs" aria-labelledby="ask">
       <form onSubmit={(event) => { event.preventDefault(); void go(); }}>
-        <DialogTitle id="ask">{t(`alarms.${what}`)}: {alarm.text ?? alarm.rule ?? alarm.id}</DialogTitle>
+        <DialogTitle id="ask">{t(`alarms.${what}`)}: {alarm.text || alarm.rule}</DialogTitle>
         <DialogContent className="form">
           {what === "shelve" && <TextField select label={t("alarms.for")} value={span} onChange={(event) => setSpan(event.target.value)} margin="dense">{SPANS.map((one) => <MenuItem key={one} value={one}>{t(`alarms.span_${one}` as "alarms.span_1h")}</MenuItem>)}</TextField>}
           <TextField label={what === "comment" ? t("alarms.comment") : t("alarms.comment_optional")} value={comment} onChange={(event) => setComment(event.target.value)} required={what === "comment"} multiline minRows={2} autoFocus margin="dense" slotProps={{ htmlInput: { maxLength: 500 } }} />
@@ -53,7 +57,7 @@ const History = ({ alarm }: { alarm: Alarm }): ReactElement => {
   const { data, error } = useAlarmHistoryQuery(alarm.id, { pollingInterval: 5_000 });
   const entries = [...(data?.items ?? [])].sort((a, b) => b.at.localeCompare(a.at));
   return (
-    <Panel title={t("alarms.history_of", { name: alarm.text ?? alarm.rule ?? alarm.id })} table={() => ({ columns: ["at", "what", "by", "comment"], rows: entries.map((entry) => [entry.at, entry.what, entry.by, entry.comment]) })}>
+    <Panel title={t("alarms.history_of", { name: alarm.text || alarm.rule })} table={() => ({ columns: ["at", "what", "by", "comment"], rows: entries.map((entry) => [entry.at, entry.what, entry.by, entry.comment]) })}>
       {error ? <Empty>{detail(error)}</Empty> : entries.length === 0 ? <Empty>{data ? t("common.none") : t("common.loading")}</Empty> : (
         <ol className="entries">{entries.map((entry) => <li key={`${entry.at}${entry.what}`}><time dateTime={entry.at}>{dateTime(entry.at)}</time> <strong>{said("alarm_event", entry.what)}</strong>{entry.by && <> {t("alarms.by", { name: entry.by })}</>}{entry.comment && <q>{entry.comment}</q>}</li>)}</ol>
       )}
@@ -87,6 +91,9 @@ export const AlarmList = ({ compact }: { compact?: boolean }): ReactElement => {
   const [ask, setAsk] = useState<{ what: What; alarm: Alarm } | null>(null);
   const body = useRef<HTMLTableSectionElement>(null);
   const twin = compact ? "" : (query.get("twin") ?? "");
+  const machines = useLayout("machine").told;
+  const locations = useLayout("location").told;
+  const name = (address: string) => nameOf((machines[address] ?? locations[address])?.value, idOf(address));
   const alarms = useMemo(() => ordered(data?.items ?? [], group, priority, twin), [data, group, priority, twin]);
   const current = alarms.find((alarm) => alarm.id === chosen) ?? null;
   if (isMissing(error)) return <Empty>{t("alarms.unavailable")}</Empty>;
@@ -134,10 +141,10 @@ export const AlarmList = ({ compact }: { compact?: boolean }): ReactElement => {
               {alarms.slice(0, compact ? 12 : 500).map((alarm, index) => (
                 <tr key={alarm.id} data-id={alarm.id} tabIndex={chosen === alarm.id || (current === null && index === 0) ? 0 : -1} aria-current={chosen === alarm.id ? "true" : undefined} className={`a-${alarm.state}`} onClick={(event) => { if (event.target === event.currentTarget || (event.target as Element).tagName === "TD") setChosen(alarm.id); }} onFocus={(event) => { if (event.target === event.currentTarget) setChosen(alarm.id); }}>
                   <td><State area="priority" word={alarm.priority} strong={alarm.state.includes("unacknowledged")} /></td>
-                  <td className="wrap"><strong>{alarm.text ?? alarm.rule ?? alarm.id}</strong>{alarm.comment && <span className="faint"> “{alarm.comment}”</span>}</td>
-                  <td><Link to={keep(alarm.twin.startsWith("machine/") ? `/machines/${alarm.twin.slice(8)}` : alarm.twin.startsWith("job/") ? `/jobs/${alarm.twin.slice(4)}` : "/air")} tabIndex={-1}>{alarm.twin}</Link></td>
+                  <td className="wrap"><strong>{alarm.text || alarm.rule}</strong>{alarm.comment && <span className="faint"> “{alarm.comment}”</span>}</td>
+                  <td><Link to={keep(alarm.twin.startsWith("machine/") ? `/machines/${alarm.twin.slice(8)}` : alarm.twin.startsWith("job/") ? `/jobs/${alarm.twin.slice(4)}` : "/air")} tabIndex={-1} title={alarm.twin}>{name(alarm.twin)}</Link></td>
                   <td>{said("alarm", alarm.state)}{alarm.state === "shelved" && alarm.shelved_until && <span className="faint">, {t("alarms.until", { time: dateTime(alarm.shelved_until) })}</span>}</td>
-                  <td className="number">{reading(alarm.value)}{(alarm.count ?? 1) > 1 && <span className="faint"> {alarm.count}×</span>}</td>
+                  <td className={`number value${alarm.value == null && alarm.count <= 1 ? " nothing" : ""}`}>{reading(alarm.value)}{alarm.count > 1 && <span className="faint"> {alarm.count}×</span>}</td>
                   <td className="number">{age(alarm.since ?? alarm.raised_at, moment)}</td>
                   <td className="acts">
                     {(["ack", "shelve", "unshelve", "comment"] as const).filter((what) => may(alarm, what)).map((what) => (
@@ -150,7 +157,7 @@ export const AlarmList = ({ compact }: { compact?: boolean }): ReactElement => {
           </table>
         </div>
       )}
-      {!compact && alarms.length > 0 && <p className="note">{t("alarms.keys")}</p>}
+      {!compact && alarms.length > 0 && <p className="note wide-only">{t("alarms.keys")}</p>}
       {!compact && current && <History alarm={current} />}
       {ask && <Ask {...ask} onClose={() => setAsk(null)} />}
     </>

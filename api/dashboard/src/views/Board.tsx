@@ -5,19 +5,21 @@ import IconButton from "@mui/material/IconButton";
 import TextField from "@mui/material/TextField";
 import { type ReactElement, useEffect, useReducer, useState } from "react";
 import { useLocation, useNavigate, useParams, useSearchParams } from "react-router";
-import { detail, isMissing, status, useBoardQuery, useBoardsQuery, useRemoveBoardMutation, useSaveBoardMutation } from "../api/http";
+import { detail, isMissing, status, useBoardQuery, useBoardsQuery, usePlantQuery, useRemoveBoardMutation, useSaveBoardMutation } from "../api/http";
 import { Icons } from "../app/icons";
 import { useAppSelector } from "../app/store";
 import { useKeepAt, useNow } from "../app/time";
 import { age, clock } from "../model/format";
 import { boardId, edited, readBoard } from "../model/board";
+import { copyText } from "../parts/copy";
 import { BoardPanelShown } from "../parts/BoardPanel";
 import { PanelForm } from "../parts/PanelForm";
-import { Empty } from "../parts/Panel";
+import { Empty } from "../parts/Empty";
 import { t } from "../words";
 
 const WallHead = ({ title, id }: { title: string; id: string }): ReactElement => {
   const now = useNow();
+  const zone = usePlantQuery().data?.model.site?.timezone;
   const navigate = useNavigate();
   const keep = useKeepAt();
   const { standing, heardAt } = useAppSelector((state) => state.connection);
@@ -30,7 +32,7 @@ const WallHead = ({ title, id }: { title: string; id: string }): ReactElement =>
     <header className="wall-head">
       <h1>{title}</h1>
       <p className={`standing ${standing}`} role="status"><span className="lamp" aria-hidden="true" />{standing === "live" ? t("live.live") : heardAt === null ? t("live.connecting") : t("live.reconnecting", { age: age(heardAt, now) })}</p>
-      <p className="wall-clock">{clock(now)}</p>
+      <p className="wall-clock">{clock(now, zone)}</p>
       <IconButton aria-label={t("boards.full")} onClick={full}><Icons.full /></IconButton>
       <IconButton aria-label={t("boards.leave")} onClick={leave}><Icons.close /></IconButton>
     </header>
@@ -92,7 +94,7 @@ export const BoardView = (): ReactElement => {
             ) : (
               <>
                 <Button variant="outlined" onClick={() => setEditing(true)}>{t("boards.edit")}</Button>
-                <Button onClick={() => { void navigator.clipboard?.writeText(window.location.href).then(() => setCopied(true)); }}>{copied ? t("time.copied") : t("boards.share")}</Button>
+                <Button onClick={() => { void copyText(window.location.href).then(setCopied); }}>{copied ? t("time.copied") : t("boards.share")}</Button>
                 <Button startIcon={<Icons.full />} onClick={() => void navigate(keep(`/wall/${id}`))}>{t("boards.wall")}</Button>
               </>
             )}

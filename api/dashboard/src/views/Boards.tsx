@@ -7,7 +7,8 @@ import { detail, isMissing, useBoardsQuery, useSaveBoardMutation } from "../api/
 import { useKeepAt, useMoment } from "../app/time";
 import { age } from "../model/format";
 import { boardId } from "../model/board";
-import { Empty, Panel } from "../parts/Panel";
+import { Empty } from "../parts/Empty";
+import { Panel } from "../parts/Panel";
 import { t } from "../words";
 
 export const Boards = (): ReactElement => {

@@ -5,11 +5,13 @@ import { type ReactElement, useEffect, useMemo, useRef, useState } from "react";
 import { detail, isMissing, useIngestQuery, useOtherQuery, usePlantQuery, useReadyQuery, useRejectedQuery, useRetryRejectedMutation } from "../api/http";
 import type { RejectedMessage, SourceCounts } from "../api/shapes";
 import { useMoment } from "../app/time";
-import { useTwins } from "../live/hooks";
+import { useLayout } from "../live/hooks";
 import { idOf } from "../model/floor";
 import { age, dateTime, number } from "../model/format";
 import { addsUp, rates, unknownDevices } from "../model/ingest";
-import { Empty, Panel } from "../parts/Panel";
+import { Empty } from "../parts/Empty";
+import { Panel } from "../parts/Panel";
+import { QualityPanel } from "../parts/Quality";
 import { State } from "../parts/State";
 import { t } from "../words";
 import { Bind } from "./Bind";
@@ -87,7 +89,6 @@ const NodeState = (): ReactElement => {
   const { data: ready } = useReadyQuery(undefined, { pollingInterval: 5_000 });
   const cluster = useOtherQuery("v1/cluster", { pollingInterval: 10_000 });
   const checkpoints = useOtherQuery("v1/checkpoints", { pollingInterval: 10_000 });
-  const quality = useOtherQuery("v1/quality", { pollingInterval: 30_000 });
   return (
     <div className="three">
       <Panel title={t("health.node")}>
@@ -101,7 +102,6 @@ const NodeState = (): ReactElement => {
       </Panel>
       <Other title={t("health.cluster")} answer={cluster} />
       <Other title={t("health.checkpoints")} answer={checkpoints} />
-      <Other title={t("health.data_quality")} answer={quality} />
     </div>
   );
 };
@@ -136,8 +136,8 @@ const Other = ({ title, answer }: { title: string; answer: Answer }): ReactEleme
 export const Health = (): ReactElement => {
   const rejected = useRejectedQuery(undefined, { pollingInterval: 5_000 });
   const plant = usePlantQuery();
-  const machines = useTwins("machine");
-  const locations = useTwins("location");
+  const machines = useLayout("machine");
+  const locations = useLayout("location");
   const [bind, setBind] = useState<string | null>(null);
   const [said_, setSaid] = useState<string | null>(null);
   const items = rejected.data?.items ?? [];
@@ -163,6 +163,7 @@ export const Health = (): ReactElement => {
         )}
       </Panel>
       <NodeState />
+      <QualityPanel />
       {bind !== null && <Bind device={bind} twins={addresses.filter((address) => idOf(address) !== bind)} onClose={() => setBind(null)} onBound={(text) => { setBind(null); setSaid(text); }} />}
     </>
   );

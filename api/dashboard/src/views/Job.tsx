@@ -5,12 +5,12 @@ import { usePlantQuery } from "../api/http";
 import { useKeepAt, useMoment } from "../app/time";
 import { Bars } from "../draw/Bars";
 import { PathDrawing } from "../draw/Path";
-import { useTwin } from "../live/hooks";
+import { useLocationNames, useTwin } from "../live/hooks";
 import { age, dateTime, number, span } from "../model/format";
 import { bottleneckOf, estimateOf, visitsOf } from "../model/jobs";
-import { Empty, Panel } from "../parts/Panel";
+import { Empty } from "../parts/Empty";
+import { Panel } from "../parts/Panel";
 import { said, t } from "../words";
-import { useLocationNames } from "./Jobs";
 
 export const Job = (): ReactElement => {
   const { id = "" } = useParams();

@@ -9,24 +9,18 @@ import type { PartialTwin } from "../api/shapes";
 import { useAt, useKeepAt, useMoment } from "../app/time";
 import { Bars } from "../draw/Bars";
 import { FlowDrawing } from "../draw/Flow";
-import { useTwins } from "../live/hooks";
+import { useLocationNames, useTwins } from "../live/hooks";
 import { idOf } from "../model/floor";
 import { flow, flowOf, stays } from "../model/flow";
 import { age, dateTime, isNumber, span } from "../model/format";
 import { bottleneckOf, jobFilter, visitsOf } from "../model/jobs";
-import { nameOf } from "../model/machine";
-import { Empty, Panel } from "../parts/Panel";
+import { Empty } from "../parts/Empty";
+import { Panel } from "../parts/Panel";
 import { said, t } from "../words";
 
 const MOST = 200;
 const FIELDS = "kind,attributes,state.status,state.product_id,state.location,state.location_since,state.started_at,state.completed_at,state.flow_path,state.path,state.bottleneck,kpis";
 type Status = "in_progress" | "completed" | "all";
-
-/** The names of locations by their ids. */
-export const useLocationNames = (): ((id: string) => string) => {
-  const { told } = useTwins("location");
-  return useMemo(() => (id: string) => nameOf(told[`location/${id}`]?.value, id), [told]);
-};
 
 export const Jobs = (): ReactElement => {
   const [status, setStatus] = useState<Status>("in_progress");

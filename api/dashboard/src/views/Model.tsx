@@ -10,7 +10,8 @@ import { dateTime } from "../model/format";
 import { nameOf } from "../model/machine";
 import { errorLine, filtersOf } from "../model/plantText";
 import { idOf } from "../model/floor";
-import { Empty, Panel } from "../parts/Panel";
+import { Empty } from "../parts/Empty";
+import { Panel } from "../parts/Panel";
 import { PlanShown, isEmptyPlan } from "../parts/PlanShown";
 import { t } from "../words";
 

@@ -1,21 +1,26 @@
 // The plant as a live floor: what needs a person on top, then every machine by state, every place by air, work and OEE.
-import { type ReactElement, memo, useMemo, useState } from "react";
+//
+// The floor is laid out when machines come, go or move; each tile follows its own machine, and only while it is in sight.
+import { type ReactElement, memo, useCallback, useMemo, useState } from "react";
 import { Link } from "react-router";
-import { usePlantQuery } from "../api/http";
-import type { PartialTwin } from "../api/shapes";
+import { usePlantQuery, useRejectedQuery } from "../api/http";
 import { Shape } from "../app/icons";
-import { useKeepAt, useMoment } from "../app/time";
-import { useTwins } from "../live/hooks";
+import { useAt, useKeepAt, useMoment, useNowIf } from "../app/time";
+import { useLayout, useListed, useTwins } from "../live/hooks";
 import type { Told } from "../live/twins";
 import { air } from "../model/air";
 import { type Need, type Place, countStates, floor, needs, sumOf } from "../model/floor";
-import { age, isNumber, number, percent } from "../model/format";
+import { age, isNumber, millis, number, percent } from "../model/format";
 import { EXECUTIONS, type Execution, execution, executionSince, nameOf } from "../model/machine";
-import { Empty } from "../parts/Panel";
+import { Empty } from "../parts/Empty";
+import { useSeen } from "../parts/seen";
 import { State } from "../parts/State";
 import { said, t } from "../words";
 
 const NEEDS_SHOWN = 6;
+/** Of more machines than this, each gets less room, so that a hall is still seen at a glance. */
+const ROOMY = 120;
+const FRESH_MS = 3_600_000;
 
 const sentence = (need: Need): string => {
   switch (need.what) {
@@ -33,7 +38,14 @@ export const Needs = ({ machines, locations, ready }: { machines: Told; location
   const moment = useMoment();
   const keep = useKeepAt();
   const [all, setAll] = useState(false);
-  const found = useMemo(() => needs(machines, locations, moment), [machines, locations, moment]);
+  const at = useAt();
+  const { data } = useRejectedQuery(undefined, { pollingInterval: 15_000, skip: at !== null });
+  // What was kept aside lately; what is older was seen and left.
+  const rejected = useMemo(() => {
+    const fresh = (data?.items ?? []).map((item) => millis(item.at) ?? 0).filter((ms) => ms > moment - FRESH_MS);
+    return at === null && fresh.length > 0 ? { count: fresh.length, since: Math.min(...fresh) } : null;
+  }, [data, at, Math.floor(moment / 60_000)]);
+  const found = useMemo(() => needs(machines, locations, moment, rejected), [machines, locations, moment, rejected]);
   const shown = all ? found : found.slice(0, NEEDS_SHOWN);
   return (
     <section className={`needs${found.length > 0 ? " some" : ""}`} aria-labelledby="needs">
@@ -44,7 +56,7 @@ export const Needs = ({ machines, locations, ready }: { machines: Told; location
             <li key={need.key}>
               <Link to={keep(need.link)}>
                 <Shape of={SHAPE[need.what]} />
-                <strong>{need.name}</strong> {sentence(need)}
+                {need.name !== "" && <strong>{need.name}</strong>} {sentence(need)}
                 {need.detail && <span className="faint">, {need.detail}</span>}
                 {need.since !== null && <span className="faint"> {t("common.for")} {age(need.since, moment)}</span>}
               </Link>
@@ -90,79 +102,100 @@ const Figure = ({ name, value }: { name: string; value: string }): ReactElement 
   <section className="figure"><h2>{name}</h2><p className="big">{value}</p></section>
 );
 
-const Tile = memo(({ id, twin, faded }: { id: string; twin: PartialTwin; faded: boolean }): ReactElement => {
-  const keep = useKeepAt();
+type Keep = (to: string) => string;
+
+const Tile = memo(({ id, place, shown, keep }: { id: string; place: number; shown: Execution | null; keep: Keep }): ReactElement | null => {
+  const [element, seen] = useSeen<HTMLAnchorElement>();
+  const now = useNowIf(seen, place);
+  const twin = useListed("machine", id, seen, now);
+  const moment = millis(useAt()) ?? now;
   const state = execution(twin);
-  const oee = twin.kpis?.oee;
-  const stale = twin.state?.quality === "stale";
-  const alarms = twin.alarms?.active ?? 0;
+  const oee = twin?.kpis?.oee;
+  const stale = twin?.state?.quality === "stale";
+  const alarms = twin?.alarms?.active ?? 0;
   return (
-    <Link to={keep(`/machines/${id}`)} className={`tile t-${state}${stale ? " stale" : ""}${faded ? " faded" : ""}`}>
+    // A plain link into the page: the router's would look at the whole of it for each of a thousand tiles.
+    <a ref={element} href={`#${keep(`/machines/${id}`)}`} className={`tile t-${state}${stale ? " stale" : ""}${shown !== null && state !== shown ? " faded" : ""}`}>
       <span className="tile-name">{nameOf(twin, id)}</span>
-      <span className="tile-state"><Shape of={state} />{said("state", state)} <Since at={executionSince(twin)} /></span>
+      <span className="tile-state"><Shape of={state} />{said("state", state)} <span className="faint">{age(executionSince(twin), moment)}</span></span>
       <span className="tile-oee">
         <span className="meter" aria-hidden="true"><span style={{ width: `${isNumber(oee) ? Math.min(100, oee * 100) : 0}%` }} /></span>
         {t("machine.oee")} {percent(oee)}
       </span>
       {(stale || alarms > 0) && <span className="tile-note">{stale && <><Shape of="stale" />{t("quality.stale")} </>}{alarms > 0 && <><Shape of="high" />{alarms}</>}</span>}
-    </Link>
+    </a>
   );
 });
 Tile.displayName = "Tile";
 
-const Since = ({ at }: { at: string | undefined }): ReactElement => <span className="faint">{age(at, useMoment())}</span>;
-
 const isLeaf = (place: Place): boolean => place.machines.length === 0 && place.places.length === 0;
 
-const Area = ({ place, machines, shown }: { place: Place; machines: Told; shown: Execution | null }): ReactElement => {
-  const here = air(place.twin);
-  const wip = place.twin?.kpis?.wip;
-  const oee = place.twin?.kpis?.oee;
-  const keep = useKeepAt();
-  const leaf = isLeaf(place);
+const AreaHead = ({ place, keep }: { place: Place; keep: Keep }): ReactElement => {
+  const twin = useListed("location", place.id);
+  const here = air(twin);
+  const wip = twin?.kpis?.wip;
+  const oee = twin?.kpis?.oee;
   return (
-    <section className={`area${leaf ? " leaf" : ""}${place.places.length > 0 ? " group" : ""}`} aria-label={place.name || t("plant.unplaced")}>
-      <header>
-        <h3>{place.name || t("plant.unplaced")}</h3>
-        {here && <Link to={keep("/air")} className="chip">{t("nav.air")}: <State area="air" word={here.category} /></Link>}
-        {isNumber(wip) && <span className="chip">{wip === 1 ? t("plant.wip_one") : t("plant.wip_of", { count: number(wip) })}</span>}
-        {isNumber(oee) && <span className="chip">{t("machine.oee")} {percent(oee)}</span>}
-        {place.twin?.state?.quality === "stale" && <span className="chip"><State area="quality" word="stale" /></span>}
-      </header>
-      {place.machines.length > 0 && (
-        <div className="tiles">
-          {place.machines.map((id) => {
-            const twin = machines[`machine/${id}`]?.value;
-            return twin ? <Tile key={id} id={id} twin={twin} faded={shown !== null && execution(twin) !== shown} /> : null;
-          })}
-        </div>
+    <header>
+      <h3>{place.name || t("plant.unplaced")}</h3>
+      {here && <Link to={keep("/air")} className="chip">{t("nav.air")}: <State area="air" word={here.category} /></Link>}
+      {isNumber(wip) && place.places.length === 0 && <span className="chip">{wip === 1 ? t("plant.wip_one") : t("plant.wip_of", { count: number(wip) })}</span>}
+      {isNumber(oee) && <span className="chip">{t("machine.oee")} {percent(oee)}</span>}
+      {twin?.state?.quality === "stale" && <span className="chip"><State area="quality" word="stale" /></span>}
+    </header>
+  );
+};
+
+const Area = memo(({ place, shown, keep, dense }: { place: Place; shown: Execution | null; keep: Keep; dense: boolean }): ReactElement => (
+  <section className={`area${isLeaf(place) ? " leaf" : ""}${place.places.length > 0 ? " group" : ""}`} aria-label={place.name || t("plant.unplaced")}>
+    <AreaHead place={place} keep={keep} />
+    {place.machines.length > 0 && <div className={`tiles${dense ? " dense" : ""}`}>{place.machines.map((id, index) => <Tile key={id} id={id} place={index} shown={shown} keep={keep} />)}</div>}
+    {place.places.length > 0 && <div className="areas">{place.places.map((inner) => <Area key={inner.id} place={inner} shown={shown} keep={keep} dense={dense} />)}</div>}
+  </section>
+));
+Area.displayName = "Area";
+
+const Floor = ({ shown }: { shown: Execution | null }): ReactElement => {
+  const machines = useLayout("machine");
+  const locations = useLayout("location");
+  const keep = useKeepAt();
+  const model = usePlantQuery().data?.model;
+  const places = useMemo(() => floor(model, machines.told, locations.told), [model, machines.told, locations.told]);
+  const ready = machines.ready && locations.ready;
+  const dense = Object.keys(machines.told).length > ROOMY;
+  return (
+    <section aria-labelledby="floor" data-ready={ready && places.length > 0}>
+      <h2 id="floor">{t("plant.floor")}</h2>
+      {places.length === 0 ? <Empty>{ready ? t("plant.no_twins") : t("common.loading")}</Empty> : (
+        <>
+          <div className="areas leaves">{places.filter(isLeaf).map((place) => <Area key={place.id} place={place} shown={shown} keep={keep} dense={dense} />)}</div>
+          <div className="areas">{places.filter((place) => !isLeaf(place)).map((place) => <Area key={place.id} place={place} shown={shown} keep={keep} dense={dense} />)}</div>
+        </>
       )}
-      {place.places.length > 0 && <div className="areas">{place.places.map((inner) => <Area key={inner.id} place={inner} machines={machines} shown={shown} />)}</div>}
     </section>
   );
 };
 
-export const Plant = (): ReactElement => {
+const Head = ({ shown, onShow }: { shown: Execution | null; onShow: (state: Execution | null) => void }): ReactElement => {
   const machines = useTwins("machine");
   const locations = useTwins("location");
+  return (
+    <>
+      <Needs machines={machines.told} locations={locations.told} ready={machines.ready && locations.ready} />
+      <Figures machines={machines.told} locations={locations.told} shown={shown} onShow={onShow} />
+    </>
+  );
+};
+
+export const Plant = (): ReactElement => {
   const model = usePlantQuery().data?.model;
   const [shown, setShown] = useState<Execution | null>(null);
-  const places = useMemo(() => floor(model, machines.told, locations.told), [model, machines.told, locations.told]);
-  const ready = machines.ready && locations.ready;
+  const show = useCallback((state: Execution | null) => setShown(state), []);
   return (
     <>
       <h1>{model?.site?.name ?? t("plant.title")}</h1>
-      <Needs machines={machines.told} locations={locations.told} ready={ready} />
-      <Figures machines={machines.told} locations={locations.told} shown={shown} onShow={setShown} />
-      <section aria-labelledby="floor" data-ready={ready && places.length > 0}>
-        <h2 id="floor">{t("plant.floor")}</h2>
-        {places.length === 0 ? <Empty>{ready ? t("plant.no_twins") : t("common.loading")}</Empty> : (
-          <>
-            <div className="areas leaves">{places.filter(isLeaf).map((place) => <Area key={place.id} place={place} machines={machines.told} shown={shown} />)}</div>
-            <div className="areas">{places.filter((place) => !isLeaf(place)).map((place) => <Area key={place.id} place={place} machines={machines.told} shown={shown} />)}</div>
-          </>
-        )}
-      </section>
+      <Head shown={shown} onShow={show} />
+      <Floor shown={shown} />
     </>
   );
 };
