@@ -69,13 +69,6 @@ const CELL: usize = 4;
 const LATENESS_MS: i64 = 10_000;
 /// Where jobs end.
 const EXIT: &str = "shipping";
-/// What is forecast.
-const FORECAST: &str = "\
-forecast:
-  - {metric: utilization, deviation: 0.2, for: kind == \"machine\"}
-  - {metric: power_kw, for: kind == \"machine\"}
-  - {metric: co2_ppm, for: kind == \"location\"}
-";
 /// What needs a person: the spindles when their coolant fails, the air when all machines of a cell run.
 const ALARMS: &str = "\
 alarms:
