@@ -104,7 +104,6 @@ fn analysis() -> Analysis {
             computed("kw_per_part", "power_kw / max(throughput_rate, 1.0)"),
             computed("hot", "spindle_c > 60 ? true : false"),
         ],
-        ..Analysis::default()
     }
 }
 
