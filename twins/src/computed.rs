@@ -90,7 +90,10 @@ impl Twin {
                 let mut before = analysis.computed[..number].iter().enumerate();
                 name.starts_with(KPIS)
                     || name.starts_with(ANOMALY)
-                    || self.metrics.sealed(name).is_some_and(|(_, sealed_at)| sealed_at == at)
+                    || self
+                        .metrics
+                        .sealed(name)
+                        .is_some_and(|(_, sealed_at)| sealed_at == at)
                     || before.any(|(other, computed)| changed >> other & 1 == 1 && *computed.name == *name)
             });
             if !is_touched {

@@ -279,7 +279,8 @@ impl Plant {
             let staffed = staffed(now);
             let air = &mut self.air[number];
             // Rises with the people who work there, falls by the ventilation; a door now and then lets dust in.
-            air.co2 = (air.co2 + 0.15 * (520.0 + 190.0 * busy * staffed - air.co2) + drift).clamp(400.0, 3_000.0);
+            air.co2 =
+                (air.co2 + 0.15 * (520.0 + 190.0 * busy * staffed - air.co2) + drift).clamp(400.0, 3_000.0);
             air.pm25 =
                 (air.pm25 + 0.2 * (7.0 + 2.0 * busy - air.pm25) + dust + if spike { 45.0 } else { 0.0 })
                     .clamp(1.0, 300.0);

@@ -84,10 +84,7 @@ pub(super) fn suback(version: Version, id: u16, granted: &[Option<u8>]) -> Vec<u
     } else {
         0x80
     };
-    let codes: Vec<u8> = granted
-        .iter()
-        .map(|granted| granted.unwrap_or(refused))
-        .collect();
+    let codes: Vec<u8> = granted.iter().map(|granted| granted.unwrap_or(refused)).collect();
     with_id(version, 0x90, id, &codes)
 }
 
@@ -201,14 +198,22 @@ mod tests {
     fn a_message_of_any_length_is_read_back() {
         for length in [0, 100, 20_000] {
             let payload = vec![b'1'; length];
-            let v4::Packet::Publish(publish) = read4(&super::publish(Version::V4, "a/b", &payload, true)) else {
+            let v4::Packet::Publish(publish) = read4(&super::publish(Version::V4, "a/b", &payload, true))
+            else {
                 panic!("no PUBLISH")
             };
-            assert_eq!((&*publish.topic, publish.retain, publish.payload.len()), ("a/b", true, length));
-            let v5::Packet::Publish(publish) = read5(&super::publish(Version::V5, "a/b", &payload, false)) else {
+            assert_eq!(
+                (&*publish.topic, publish.retain, publish.payload.len()),
+                ("a/b", true, length)
+            );
+            let v5::Packet::Publish(publish) = read5(&super::publish(Version::V5, "a/b", &payload, false))
+            else {
                 panic!("no PUBLISH")
             };
-            assert_eq!((&*publish.topic, publish.retain, publish.payload.len()), (&b"a/b"[..], false, length));
+            assert_eq!(
+                (&*publish.topic, publish.retain, publish.payload.len()),
+                (&b"a/b"[..], false, length)
+            );
         }
     }
 

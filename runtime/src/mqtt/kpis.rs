@@ -65,7 +65,9 @@ impl<'a> Asked<'a> {
         };
         match (id?, more) {
             ("+", None) | ("#", None) | ("+", Some("#")) => Some(Self { kind, id: None }),
-            (id, None) if !id.is_empty() && !id.contains(['+', '#', '"', '\\']) => Some(Self { kind, id: Some(id) }),
+            (id, None) if !id.is_empty() && !id.contains(['+', '#', '"', '\\']) => {
+                Some(Self { kind, id: Some(id) })
+            }
             _ => None,
         }
     }

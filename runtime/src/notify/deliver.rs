@@ -9,7 +9,8 @@ use tokio::{sync::watch, task::JoinHandle};
 use tracing::{error, info, warn};
 
 use super::{
-    Means, Notifier, mail::Mail, metric_names as names, mqtt::Mqtt, notice::Notice, queue::Lane, webhook::Webhook,
+    Means, Notifier, mail::Mail, metric_names as names, mqtt::Mqtt, notice::Notice, queue::Lane,
+    webhook::Webhook,
 };
 use crate::{notify::InvalidDestination, store::Store};
 
@@ -60,7 +61,15 @@ impl Carrier {
                 to,
                 ca,
             } => Self::Mail(Box::new(
-                Mail::new(&destination.name, url, password.as_deref(), from, to, ca.as_deref()).map_err(invalid)?,
+                Mail::new(
+                    &destination.name,
+                    url,
+                    password.as_deref(),
+                    from,
+                    to,
+                    ca.as_deref(),
+                )
+                .map_err(invalid)?,
             )),
         })
     }

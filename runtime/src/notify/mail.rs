@@ -129,7 +129,11 @@ fn transport(
         "smtps" => (Tls::Wrapper(parameters()?), smtp::SUBMISSIONS_PORT),
         "smtp" if is_here && ca.is_none() => (Tls::None, smtp::SMTP_PORT),
         "smtp" => (Tls::Required(parameters()?), smtp::SUBMISSION_PORT),
-        other => return Err(format!("url begins with {other}://, not with smtps:// or smtp://")),
+        other => {
+            return Err(format!(
+                "url begins with {other}://, not with smtps:// or smtp://"
+            ));
+        }
     };
     let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&host)
         .port(parsed.port().unwrap_or(port))
@@ -140,7 +144,10 @@ fn transport(
             .decode_utf8_lossy()
             .into_owned()
     };
-    match (parsed.username(), password.map(str::to_owned).or(parsed.password().map(decoded))) {
+    match (
+        parsed.username(),
+        password.map(str::to_owned).or(parsed.password().map(decoded)),
+    ) {
         ("", None) => {}
         ("", Some(_)) => return Err("there is a password, but no user in the url".into()),
         (_, None) => return Err("the url names a user, but there is no password (secret_file?)".into()),
@@ -230,7 +237,12 @@ mod tests {
             ("smtps://", None, "a@b.example", "host"),
             ("smtps://gemba@mail.plant", None, "a@b.example", "password"),
             ("smtps://mail.plant", Some("x"), "a@b.example", "no user"),
-            ("smtps://mail.plant?tls=none", None, "a@b.example", "more than a host"),
+            (
+                "smtps://mail.plant?tls=none",
+                None,
+                "a@b.example",
+                "more than a host",
+            ),
             ("smtps://mail.plant", None, "nobody", "no mail address"),
         ] {
             let detail = refused(url, password, to);

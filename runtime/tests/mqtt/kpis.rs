@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Packet, QoS, SubscribeReasonCode};
+use rumqttc::{
+    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Packet, QoS, SubscribeReasonCode,
+};
 use serde_json::Value;
 
 use super::{
@@ -19,10 +21,7 @@ fn client(address: SocketAddr, user: &str) -> (AsyncClient, EventLoop) {
 
 /// Subscribes; whether it was granted.
 async fn subscribe(client: &AsyncClient, events: &mut EventLoop, filter: &str) -> bool {
-    client
-        .subscribe(filter, QoS::AtMostOnce)
-        .await
-        .expect("asked");
+    client.subscribe(filter, QoS::AtMostOnce).await.expect("asked");
     loop {
         let event = within("a SUBACK", events.poll()).await.expect("connected");
         if let Event::Incoming(Packet::SubAck(answer)) = event {

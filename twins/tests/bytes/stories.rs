@@ -292,4 +292,3 @@ pub(crate) fn rows() -> Vec<RollupRow> {
         .map(|row| row.expect("a row").clone())
         .collect()
 }
-

@@ -146,16 +146,26 @@ fn machine() -> Vec<Event> {
         let word = ["producing", "producing", "down", "setup", "idle"][step as usize / 3 % 5];
         let metrics = [
             ("execution", Value::Text(word.into())),
-            ("downtime_reason", Value::Text(["chips", "tool"][step as usize / 20 % 2].into())),
+            (
+                "downtime_reason",
+                Value::Text(["chips", "tool"][step as usize / 20 % 2].into()),
+            ),
             ("job_id", Value::Text(format!("job-{}", step / 90).into())),
             ("good_count", Value::Number(f64::from(10 * step))),
             ("scrap_count", Value::Number(f64::from(step / 4))),
             ("energy_kwh", Value::Number(0.5 * f64::from(step))),
             ("power_kw", Value::Number(f64::from(step % 17))),
             ("throughput_rate", Value::Number(f64::from(step % 5))),
-            ("spindle_c", Value::Number(if step % 50 == 49 { 95.0 } else { 55.0 })),
+            (
+                "spindle_c",
+                Value::Number(if step % 50 == 49 { 95.0 } else { 55.0 }),
+            ),
         ];
-        story.push(reading(id(Kind::Machine, "cnc-07"), 10 + i64::from(step) * 120, &metrics));
+        story.push(reading(
+            id(Kind::Machine, "cnc-07"),
+            10 + i64::from(step) * 120,
+            &metrics,
+        ));
         match step {
             50 => story.push(alarm(6_100, AlarmAction::Acknowledged)),
             100 => story.push(alarm(12_100, AlarmAction::Shelved { until: at(14_000) })),
@@ -260,7 +270,10 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         ("configured-machine", configured(Kind::Machine, "cnc-07")),
         ("configured-location", configured(Kind::Location, "line-1")),
         ("alarm-acknowledged", alarm(1, AlarmAction::Acknowledged)),
-        ("alarm-shelved", alarm(1, AlarmAction::Shelved { until: at(9_000) })),
+        (
+            "alarm-shelved",
+            alarm(1, AlarmAction::Shelved { until: at(9_000) }),
+        ),
         ("scan-retracted", scan(180, "mill", true)),
         ("job-flow", told(3, flow())),
         ("job-finished", told(4, finished)),

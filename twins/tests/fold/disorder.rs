@@ -9,7 +9,9 @@ use gemba_twins::{
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::Value as Json;
 
-use super::{at, bytes_of, computed::analysis, event, folded, history, reading, restored, streams::any_operation};
+use super::{
+    at, bytes_of, computed::analysis, event, folded, history, reading, restored, streams::any_operation,
+};
 
 /// The window where the plant model says nothing.
 pub(crate) const LATENESS_MS: i64 = 10_000;
