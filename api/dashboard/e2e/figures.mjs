@@ -6,9 +6,10 @@
 // - first_js_gzip_kb: JavaScript that came over the wire until then
 // - fps_*, heap_mb_*: 1,000 machines that change five times a second each, told as the node tells them: merged to the rate
 //   that the page asked for. The socket is played within the page, so its work counts too.
+// - browser_cores: what all processes of the browser took meanwhile, which says more than frames on a machine that is busy
 // - pages_100_cores: what the node takes with 100 pages open, in cores, its own work for the plant and its devices included;
 //   and how many frames a second it tells them
-import { readFileSync } from "node:fs";
+import { readFileSync, readdirSync } from "node:fs";
 import { loadavg } from "node:os";
 import { played } from "./played.mjs";
 import { Demo, launch, live } from "./support.mjs";
@@ -16,6 +17,20 @@ import { Demo, launch, live } from "./support.mjs";
 const minutes = Number(process.argv[2] ?? 1);
 const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 const figures = {};
+
+/** Seconds of processor time that the browser has taken: all processes below this one but the node. */
+const browserCpu = () => {
+  const all = readdirSync("/proc").filter((name) => /^\d+$/.test(name)).flatMap((pid) => {
+    try {
+      const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").pop().split(" ");
+      return [{ pid: Number(pid), parent: Number(fields[1]), s: (Number(fields[11]) + Number(fields[12])) / 100 }];
+    } catch {
+      return []; // It has just ended.
+    }
+  });
+  const below = (parent) => all.filter((one) => one.parent === parent && one.pid !== demo.child.pid).flatMap((one) => [one, ...below(one.pid)]);
+  return below(process.pid).reduce((sum, one) => sum + one.s, 0);
+};
 const demo = await Demo.start();
 const browser = await launch();
 // The demo plays its last hour first; what a page costs while the plant goes on is another figure.
@@ -81,8 +96,9 @@ figures.first_live_ms = Math.round(median(loads));
     );
   await watch(3_000);
   figures.heap_mb_begin = await heap();
-  const seen = [];
+  const [seen, cpuBefore, watchedFrom] = [[], browserCpu(), performance.now()];
   for (let minute = 0; minute < minutes; minute += 1) seen.push(await watch(60_000));
+  figures.browser_cores = Math.round(((browserCpu() - cpuBefore) / ((performance.now() - watchedFrom) / 1000)) * 100) / 100;
   figures.heap_mb_end = await heap();
   figures.fps_median = Math.round(median(seen.map(({ fps }) => fps)));
   figures.fps_least_of_a_minute = Math.round(Math.min(...seen.map(({ fps }) => fps)));

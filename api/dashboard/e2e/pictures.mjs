@@ -5,7 +5,7 @@ import { here, launch, live, open } from "./support.mjs";
 const at = new URL(process.argv[2] ?? "http://127.0.0.1:8080");
 const browser = await launch();
 for (const [name, path, ready, viewport, scheme] of [
-  ["plant", "/", ".tile", { width: 1200, height: 760 }, "light"],
+  ["plant", "/", ".tile", { width: 1360, height: 930 }, "light"],
   ["machine", "/machines/cnc-01", ".kpis", { width: 1200, height: 760 }, "dark"],
   ["phone", "/", ".tile", { width: 390, height: 760 }, "dark"],
 ]) {

@@ -41,6 +41,7 @@ const SHAPES: Record<string, string> = {
   urgent: "M5 0h6l5 5v6l-5 5H5l-5-5V5z",
   bad: "M8 0l8 8-8 8-8-8z",
   planned_down: "M3 2h4v12H3zm6 0h4v12H9z",
+  suspect: "M8 1l7 13H1z",
   stale: "M8 1a7 7 0 1 0 0 14A7 7 0 0 0 8 1zm1 3v4l3 2-1 1.700-4-2.700V4z",
   unknown: "M8 1a7 7 0 1 0 0 14A7 7 0 0 0 8 1zm0 2.500a4.500 4.500 0 1 1 0 9 4.500 4.500 0 0 1 0-9z",
 };

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { losses, meaning, pareto, spanMs, stretches, waterfall } from "./machine";
+import { losses, meaning, pareto, spanMs, stretches, waterfall, within } from "./machine";
 
 describe("the OEE waterfall", () => {
   // ISO 22400-2: OEE = availability × effectiveness × quality ratio.
@@ -35,6 +35,12 @@ describe("a machine's words as stretches of time", () => {
   it("joins what repeats and leaves silence open", () => {
     const drawn = stretches([at(0, "RUN"), at(10, "RUN"), at(20, "ALARM"), at(100, "RUN")], { RUN: "producing", ALARM: "down" }, 30_000, 110_000);
     expect(drawn.map(({ from, to, state }) => [from / 1000, to / 1000, state])).toEqual([[0, 20, "producing"], [20, 50, "down"], [100, 110, "producing"]]);
+  });
+
+  it("begins with what held before, cut at the beginning", () => {
+    const drawn = stretches([at(0, "RUN"), at(40, "ALARM")], { RUN: "producing", ALARM: "down" }, 30_000, 60_000);
+    expect(within(drawn, 20_000).map(({ from, to, state }) => [from / 1000, to / 1000, state])).toEqual([[20, 30, "producing"], [40, 60, "down"]]);
+    expect(within(drawn, 30_000)).toHaveLength(1);
   });
 
   it.each([["ACTIVE", "producing"], ["producing", "producing"], ["INTERRUPTED", "stopped"], ["gibberish", "unknown"]])("%s means %s", (word, wanted) => {

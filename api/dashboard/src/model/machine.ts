@@ -105,6 +105,10 @@ export const stretches = (points: readonly HistoryPoint[], own: Record<string, s
   return all;
 };
 
+/** What of stretches lies behind a time. */
+export const within = (all: readonly Stretch[], from: number): Stretch[] =>
+  all.filter((stretch) => stretch.to > from).map((stretch) => (stretch.from < from ? { ...stretch, from } : stretch));
+
 export const machineOf = (model: PlantModel | undefined, id: string) => model?.machines?.find((machine) => machine.id === id);
 
 /** `30s`, `5m`, `1h` of the plant model in milliseconds. */

@@ -14,7 +14,7 @@ import { Timeline } from "../draw/Timeline";
 import { Waterfall } from "../draw/Waterfall";
 import { useLocationNames, useTwin } from "../live/hooks";
 import { age, clock, dateTime, isNumber, kpi, span, withUnit } from "../model/format";
-import { execution, executionSince, locationOf, losses, machineOf, nameOf, spanMs, stretches, waterfall } from "../model/machine";
+import { execution, executionSince, locationOf, losses, machineOf, nameOf, spanMs, stretches, waterfall, within } from "../model/machine";
 import { MetricSeries } from "../parts/MetricSeries";
 import { Empty } from "../parts/Empty";
 import { Panel } from "../parts/Panel";
@@ -39,12 +39,14 @@ export const StateOverTime = ({ id, of }: { id: string; of?: string }): ReactEle
   // A band that is asked for anew every half minute is live enough, and spares the journal.
   const end = until ?? (at === null ? Math.ceil(moment / wide.every) * wide.every : moment);
   const from = end - wide.ms;
-  const { data, currentData, isFetching, error } = useHistoryQuery({ kind: "machine", id, metric: "execution", from, to: end, step: "raw" });
+  const stale = spanMs(machine?.stale_after) ?? 60_000;
+  // What was said shortly before the window still holds at its beginning.
+  const { data, currentData, isFetching, error } = useHistoryQuery({ kind: "machine", id, metric: "execution", from: from - stale, to: end, step: "raw" });
   const points = currentData ?? data;
   const drawn = useMemo(
-    () => stretches(points ?? [], machine?.execution ?? {}, spanMs(machine?.stale_after) ?? 60_000, Math.min(end, moment)),
+    () => within(stretches(points ?? [], machine?.execution ?? {}, stale, Math.min(end, moment)), from),
     // The moment only cuts the last stretch.
-    [points, machine, end],
+    [points, machine, end, from],
   );
   const zone = plant?.site?.timezone;
   const pan = (by: number) => setUntil(end + by * wide.ms >= moment ? null : end + by * wide.ms);

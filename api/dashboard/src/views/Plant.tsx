@@ -92,14 +92,14 @@ export const Figures = ({ machines, locations, shown, onShow }: { machines: Told
         </ul>
       </section>
       <Figure name={t("plant.good_parts")} value={number(sumOf(machines, "good_parts"))} />
-      <Figure name={t("plant.energy")} value={isNumber(energy) ? `${number(energy, energy < 100 ? 1 : 0)} kWh` : t("common.absent")} />
+      <Figure name={t("plant.energy")} value={isNumber(energy) ? number(energy, energy < 100 ? 1 : 0) : t("common.absent")} unit={isNumber(energy) ? "kWh" : ""} />
       <Figure name={t("plant.wip")} value={number(sumOf(locations, "wip"))} />
     </div>
   );
 };
 
-const Figure = ({ name, value }: { name: string; value: string }): ReactElement => (
-  <section className="figure"><h2>{name}</h2><p className="big">{value}</p></section>
+const Figure = ({ name, value, unit = "" }: { name: string; value: string; unit?: string }): ReactElement => (
+  <section className="figure"><h2>{name}</h2><p className="big">{value}{unit !== "" && <small> {unit}</small>}</p></section>
 );
 
 type Keep = (to: string) => string;
