@@ -102,12 +102,15 @@ fn every_operation_of_the_document_answers_as_the_document_says() {
             };
             let said = format!("{method} {path}: {} {}", answer.status, answer.text());
             // What is rejected stays so as long as the plant is as it is; an alarm is neither latched nor out of service.
-            let refused = ["/retry", "/in-service", "/reset"]
+            let refused = ["/retry", "/in-service", "/reset", "/drain"]
                 .iter()
                 .any(|end| path.ends_with(end));
-            let wanted = if refused { 409 } else { 200 };
-            assert_eq!(answer.status, wanted, "{said}");
             let responses = &operation["responses"];
+            let done = ["200", "201", "204"]
+                .into_iter()
+                .find(|status| responses[*status].is_object());
+            let wanted = if refused { "409" } else { done.unwrap_or("101") };
+            assert_eq!(answer.status.to_string(), wanted, "{said}");
             let response = match &responses[answer.status.to_string()] {
                 Value::Null => &responses["default"],
                 documented => documented,
@@ -158,6 +161,7 @@ fn every_call_of_the_contract_is_in_the_document() {
         ("get", "/v1/rejected"),
         ("post", "/v1/rejected/{id}/retry"),
         ("get", "/v1/flow"),
+        ("get", "/v1/checkpoints"),
         ("post", "/v1/rfid/impinj"),
         ("post", "/v1/rfid/zebra"),
         ("post", "/v1/rfid/generic"),

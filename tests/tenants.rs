@@ -44,6 +44,8 @@ const LEAST: &[(&str, &str, &str)] = &[
     ("get", "/v1/dashboards/{id}", "viewer"),
     ("put", "/v1/dashboards/{id}", "viewer"),
     ("delete", "/v1/dashboards/{id}", "viewer"),
+    ("get", "/v1/cluster", "viewer"),
+    ("post", "/v1/cluster/nodes/{node}/drain", "admin"),
     ("get", "/v1/stream", "viewer"),
     ("get", "/v1/alarms", "viewer"),
     ("get", "/v1/alarms/figures", "viewer"),
@@ -64,10 +66,19 @@ const LEAST: &[(&str, &str, &str)] = &[
     ("get", "/v1/quality", "viewer"),
     ("get", "/v1/flow", "viewer"),
     ("post", "/v1/history/write", "engineer"),
+    ("get", "/v1/checkpoints", "viewer"),
     ("post", "/v1/rfid/impinj", "send"),
     ("post", "/v1/rfid/zebra", "send"),
     ("post", "/v1/rfid/generic", "send"),
     ("post", "/v1/epcis/capture", "send"),
+    ("post", "/v1/uploads", "operator"),
+    ("get", "/v1/uploads", "viewer"),
+    ("get", "/v1/uploads/{id}", "viewer"),
+    ("patch", "/v1/uploads/{id}", "operator"),
+    ("delete", "/v1/uploads/{id}", "operator"),
+    ("get", "/v1/uploads/{id}/rejected", "viewer"),
+    ("get", "/v1/twins/{kind}/{id}/attachments", "viewer"),
+    ("get", "/v1/twins/{kind}/{id}/attachments/{attachment}", "viewer"),
 ];
 
 fn may(role: &str, least: &str) -> bool {
@@ -145,7 +156,11 @@ fn request(method: &str, path: &str, kind: &str, id: &str) -> Request {
     } else {
         ""
     };
-    let path = path.replace("{kind}", kind).replace("{id}", &id);
+    let path = path
+        .replace("{kind}", kind)
+        .replace("{id}", &id)
+        .replace("{node}", "1")
+        .replace("{attachment}", "0f");
     Request::new(method, &format!("{path}{asked}")).body(body)
 }
 
@@ -187,6 +202,12 @@ fn what_another_tenant_has_answers_as_if_it_did_not_exist() {
     assert_eq!(node.call(&bad.token(acme)).status, 400);
     let rejected = node.call(&Request::get("/v1/rejected").token(acme)).json();
     let rejected = rejected["items"][0]["id"].as_str().expect("an id").to_owned();
+    let asked = Request::post(
+        "/v1/uploads",
+        r#"{"name":"secret.ndjson","size":5,"map":"kind='scans'\ncolumns={job_id='j',location='l',timestamp='t'}"}"#,
+    );
+    let upload = node.call(&asked.token(acme)).json();
+    let upload = upload["id"].as_str().expect("an id").to_owned();
     let twins = ["machine", "job", "location"].map(|kind| (kind, "press-9"));
     for (kind, id) in twins {
         // What a job tells its location arrives a little later.
@@ -214,6 +235,8 @@ fn what_another_tenant_has_answers_as_if_it_did_not_exist() {
             "press-9"
         } else if path.starts_with("/v1/dashboards") {
             "wall-1"
+        } else if path.starts_with("/v1/uploads") {
+            &*upload
         } else {
             &*rejected
         };

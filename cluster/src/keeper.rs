@@ -52,7 +52,8 @@ pub trait Shards: Send + Sync + 'static {
     /// A shard has left this node, and what is kept of it may be deleted.
     fn left(&self, shard: ShardId);
 
-    /// A batch of another node's clients for a shard that this node may own. What the bytes mean is not known here.
+    /// A batch or a question of another node's clients, for a shard that this node may own. What the bytes mean is not
+    /// known here.
     fn batch(&self, from: PeerName, shard: ShardId, body: Bytes) -> Boxed<'static, Result<Bytes, Refusal>>;
 }
 
@@ -376,7 +377,7 @@ impl Answers for Keeper {
     ) -> Boxed<'static, Result<Bytes, Refusal>> {
         let keeper = self.clone();
         match errand {
-            Errand::Batch => keeper.0.shards.batch(from, shard, body),
+            Errand::Batch | Errand::Ask => keeper.0.shards.batch(from, shard, body),
             Errand::Hello => Box::pin(async move { keeper.welcome(&from, &body).await }),
             _ => Box::pin(async move {
                 let group = match keeper.group(shard) {

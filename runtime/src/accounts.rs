@@ -54,6 +54,15 @@ pub(crate) enum End {
     Rejected = 3,
 }
 
+impl End {
+    /// The end with a number; `None` for what has not ended.
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        [Self::Applied, Self::Duplicate, Self::Late, Self::Rejected]
+            .into_iter()
+            .find(|end| *end as u8 == number)
+    }
+}
+
 impl Account {
     fn new(tenant: &TenantId, source: &Arc<str>) -> Self {
         let counter = |name: &'static str| metrics::counter!(name, "tenant" => tenant.as_str().to_owned(), "source" => source.to_string());

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -19,6 +19,8 @@ use crate::settings::AdmissionLimits;
 /// The gate of one node.
 pub(crate) struct Gate {
     limits: AdmissionLimits,
+    /// Nobody passes while the journal is full.
+    closed: AtomicBool,
     node: Level,
     tenants: RwLock<HashMap<TenantId, Arc<Level>>>,
     freed: Notify,
@@ -69,6 +71,7 @@ impl Gate {
     pub(crate) fn new(limits: AdmissionLimits) -> Arc<Self> {
         Arc::new(Self {
             limits,
+            closed: AtomicBool::new(false),
             node: Level::default(),
             tenants: RwLock::default(),
             freed: Notify::new(),
@@ -82,6 +85,9 @@ impl Gate {
         messages: usize,
         bytes: usize,
     ) -> Option<Permit> {
+        if self.closed.load(Ordering::Acquire) {
+            return None;
+        }
         let level = self.tenant(tenant);
         if !level.take(
             messages,
@@ -118,6 +124,13 @@ impl Gate {
             }
             freed.await;
         }
+    }
+
+    /// Lets nobody in any more, or again; answers whether that is new.
+    pub(crate) fn set_closed(&self, closed: bool) -> bool {
+        let new = self.closed.swap(closed, Ordering::AcqRel) != closed;
+        self.freed.notify_waiters();
+        new
     }
 
     /// Messages and bytes under way on this node.
@@ -184,6 +197,15 @@ mod tests {
         assert!(gate.try_enter(&tenant("b"), 1, 1).is_none());
         drop(large);
         assert!(gate.try_enter(&tenant("b"), 1, 1).is_some());
+    }
+
+    #[test]
+    fn nobody_passes_a_closed_gate() {
+        let gate = gate();
+        assert!(gate.set_closed(true));
+        assert!(gate.try_enter(&tenant("a"), 1, 1).is_none());
+        assert!(gate.set_closed(false) && !gate.set_closed(false));
+        assert!(gate.try_enter(&tenant("a"), 1, 1).is_some());
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! which is then recovered next; `stop` loses nothing. Knows nothing of HTTP or of who may ask what.
 
 mod alarms;
+mod checkpoint;
 mod command;
 mod commands;
 mod dashboards;
@@ -12,8 +13,12 @@ mod folder;
 pub mod fork;
 mod health;
 mod history;
+mod limits;
+mod membership;
 mod read;
 pub mod refold;
+mod room;
+mod uploads;
 
 use std::{
     collections::VecDeque,
@@ -21,7 +26,6 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use gemba_cluster::Journal;
@@ -41,11 +45,14 @@ pub use self::alarms::{AlarmFigures, AlarmQuery, AlarmsPage, PastChange};
 pub use self::command::CommandError;
 pub use self::folder::{FolderReport, shards_of, verify};
 pub(crate) use self::health::Health;
+pub use self::membership::{ClusterView, DrainError, Draining, NodeView, ShardView};
 pub use self::read::{EventsPage, HistoryPoint, ReadError, RejectedItem, Step};
 use crate::{
     accounts::Accounts,
     changes::Hub,
+    checkpoint::Checkpoint,
     clock,
+    cluster::Membership,
     gate::Gate,
     ingest::Ingest,
     metric_definitions,
@@ -55,6 +62,7 @@ use crate::{
     shard::{Router, ShardActor, ShardArguments, ShardMsg, Shared, recover, router::control_number},
     store::Store,
     table::{Recovery, TwinTable, Twins},
+    uploads::Uploads,
 };
 pub use crate::{accounts::SourceCounts, plants::AppliedPlant, store::StoreError};
 
@@ -77,6 +85,15 @@ pub enum StartError {
     /// The state store cannot be opened.
     #[error("failed to open the state store: {0}")]
     Store(#[from] StoreError),
+    /// A shard did not come back.
+    #[error(transparent)]
+    NotRecovered(StoreError),
+    /// The node cannot be a member of its cluster.
+    #[error("failed to take part in the cluster: {0}")]
+    Cluster(String),
+    /// The checkpoint's settings cannot work.
+    #[error("snowflake: {0}")]
+    Checkpoint(String),
 }
 
 /// A running node. Cheap to clone.
@@ -106,6 +123,10 @@ struct Inner {
     started_at: Timestamp,
     stopping: AtomicBool,
     history: Arc<Mutex<history::HistoryState>>,
+    /// Where the node's shards are replicated.
+    cluster: Membership,
+    checkpoint: Option<Arc<Checkpoint>>,
+    uploads: Uploads,
 }
 
 impl Node {
@@ -113,7 +134,7 @@ impl Node {
     pub async fn start(settings: NodeSettings) -> Result<Self, StartError> {
         metric_definitions::describe();
         let opened = tokio::task::spawn_blocking(move || folder::open(settings)).await;
-        let (settings, journal, store) = opened.map_err(|error| {
+        let (settings, journal, store, uploads) = opened.map_err(|error| {
             StartError::Journal(format!("opening it panicked: {error} (restore from a backup)"))
         })??;
         let store = Arc::new(store);
@@ -126,16 +147,28 @@ impl Node {
         let accounts = Arc::new(Accounts::new(clock::now()));
         let router = Arc::new(Router::new(settings.shards));
         let ingest = Ingest::new(gate.clone(), accounts.clone(), plants.clone(), router.clone());
+        let checkpoint = checkpoint::of(&settings, &journal)?;
         let to_recover = std::iter::once(control_number())
             .chain(0..settings.shards)
             .collect();
+        let (settings, control) = (Arc::new(settings), TwinTable::new(control_number()));
+        let health = Arc::<Health>::default();
+        let shared = Shared {
+            settings: settings.clone(),
+            store: store.clone(),
+            hub: hub.clone(),
+            plants: plants.clone(),
+            notifier: notifier.clone(),
+        };
+        let tables = (twins.clone(), control.clone());
+        let cluster = membership::of(shared, &journal, router.clone(), tables, &health).await?;
         let node = Self {
             inner: Arc::new(Inner {
-                settings: Arc::new(settings),
+                settings,
                 journal,
                 store,
                 twins,
-                control: TwinTable::new(),
+                control,
                 hub,
                 plants,
                 notifier,
@@ -143,18 +176,28 @@ impl Node {
                 accounts,
                 router,
                 ingest,
-                health: Arc::default(),
+                health,
                 to_recover: Mutex::new(to_recover),
                 actors: Mutex::default(),
                 started_at: clock::now(),
                 stopping: AtomicBool::new(false),
                 history: Arc::default(),
+                cluster,
+                checkpoint,
+                uploads,
             }),
         };
-        node.recover_in_background();
+        match node.inner.cluster.clone() {
+            None => node.recover_in_background(),
+            Some(cluster) => node.open_when_caught_up(cluster),
+        }
         tokio::spawn(turn(Arc::downgrade(&node.inner)));
         let state = node.inner.history.clone();
         tokio::spawn(history::run(Arc::downgrade(&node.inner), state));
+        if let Some(checkpoint) = &node.inner.checkpoint {
+            tokio::spawn(checkpoint::run(Arc::downgrade(&node.inner), checkpoint.clone()));
+        }
+        node.load_uploads();
         Ok(node)
     }
 
@@ -208,7 +251,8 @@ impl Node {
             notifier: inner.notifier.clone(),
         };
         let journal = inner.journal.clone();
-        let recovered = tokio::task::spawn_blocking(move || recover(number, shared, table, &journal)).await;
+        let recovered =
+            tokio::task::spawn_blocking(move || recover(number, shared, table, &journal, u64::MAX)).await;
         let core = recovered
             .map_err(|panicked| format!("its recovery panicked: {panicked}"))?
             .map_err(|problem| problem.to_string())?;
@@ -218,6 +262,7 @@ impl Node {
             router: inner.router.clone(),
             snapshots,
             health: inner.health.clone(),
+            is_replicated: false,
         };
         let (actor, task) = Actor::spawn(None, ShardActor, arguments)
             .await
@@ -250,18 +295,25 @@ impl Node {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
-        let actors: Vec<_> = self.inner.router.actors().cloned().collect();
-        for actor in actors {
+        if let Some(cluster) = &self.inner.cluster {
+            cluster.close().await;
+        }
+        for actor in self.inner.router.actors() {
             let (stopped, done) = oneshot::channel();
             if actor.cast(ShardMsg::Stop(stopped)).is_ok() {
                 // An actor that ended without an answer has failed its callers already.
                 let _ = done.await;
             }
         }
-        let tasks = std::mem::take(&mut *self.inner.actors.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut tasks =
+            std::mem::take(&mut *self.inner.actors.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.extend(self.inner.cluster.iter().flat_map(|cluster| cluster.take_tasks()));
         for task in tasks {
             // A panic of an actor has been printed.
             let _ = task.await;
+        }
+        if let Some(checkpoint) = &self.inner.checkpoint {
+            checkpoint.stop();
         }
         let inner = self.inner.clone();
         let end = move || {
@@ -277,6 +329,12 @@ impl Node {
     #[must_use]
     pub fn ingest(&self) -> &Ingest {
         &self.inner.ingest
+    }
+
+    /// Files that come in parts.
+    #[must_use]
+    pub fn uploads(&self) -> &Uploads {
+        &self.inner.uploads
     }
 
     /// All twins, for reading.
@@ -303,10 +361,21 @@ impl Node {
         self.inner.started_at
     }
 
-    /// Waits until a twin's shard has recovered, which now goes first; an error where it cannot.
+    /// Waits until a twin's shard has recovered, which now goes first; an error where it cannot. In a cluster it waits
+    /// until all is folded here that was acknowledged anywhere before.
     pub async fn recovered(&self, id: &TwinId) -> Result<(), StoreError> {
-        let shard = self.inner.twins.shard_of(id);
+        self.shard_recovered(self.inner.router.shard_of(id)).await
+    }
+
+    pub(crate) async fn shard_recovered(&self, number: u16) -> Result<(), StoreError> {
+        let shard = usize::from(number);
         let table = &self.inner.twins.tables[shard];
+        if let Some(cluster) = &self.inner.cluster {
+            table.recovered().await?;
+            cluster.catch_up([number]).await?;
+            // Another state may be taking its place just now.
+            return table.recovered().await;
+        }
         if table.is_ready() {
             return Ok(());
         }
@@ -325,20 +394,52 @@ impl Node {
         table.recovered().await
     }
 
+    /// Waits until plant models and dashboards have recovered; an error where they cannot.
+    pub async fn control_recovered(&self) -> Result<(), StoreError> {
+        self.inner.control.recovered().await
+    }
+
     /// Waits until all shards have recovered; an error where one cannot.
     pub async fn all_recovered(&self) -> Result<(), StoreError> {
         self.inner.control.recovered().await?;
         for table in &self.inner.twins.tables {
             table.recovered().await?;
         }
-        Ok(())
+        match &self.inner.cluster {
+            Some(cluster) => {
+                cluster.catch_up(cluster.all_shards()).await?;
+                // Another state may be taking the place of one just now.
+                for table in &self.inner.twins.tables {
+                    table.recovered().await?;
+                }
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the node is up: its shards have recovered, and in a cluster it is a member that has all that it
+    /// keeps. An error where it cannot be.
+    pub async fn started(&self) -> Result<(), StartError> {
+        let Some(cluster) = &self.inner.cluster else {
+            return self.all_recovered().await.map_err(StartError::NotRecovered);
+        };
+        let mut failed = cluster.failed();
+        tokio::select! {
+            () = cluster.caught_up() => Ok(()),
+            Ok(reason) = failed.wait_for(Option::is_some) => {
+                Err(StartError::Cluster(reason.clone().unwrap_or_default()))
+            }
+        }
     }
 
     /// Whether all shards have recovered and the storage answers.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.inner.control.is_ready()
-            && self.inner.twins.tables.iter().all(|table| table.is_ready())
+        let is_here = |table: &Arc<TwinTable>| table.is_ready() || table.is_elsewhere();
+        is_here(&self.inner.control)
+            && self.inner.twins.tables.iter().all(is_here)
+            && self.takes_part()
             && !self.storage_failed()
     }
 
@@ -348,7 +449,7 @@ impl Node {
         let tables = &self.inner.twins.tables;
         (
             tables.iter().filter(|table| table.is_ready()).count(),
-            tables.len(),
+            tables.iter().filter(|table| !table.is_elsewhere()).count(),
         )
     }
 
@@ -379,7 +480,7 @@ impl Node {
 
 /// Tells the shards each second what time it is.
 async fn turn(node: std::sync::Weak<Inner>) {
-    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    let mut seconds = tokio::time::interval(std::time::Duration::from_secs(1));
     seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         seconds.tick().await;

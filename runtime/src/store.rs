@@ -4,8 +4,10 @@
 //! consistent cut; each value carries a checksum and damage is reported, never used. It can always be made again
 //! from a whole journal. Layout: FORMAT.md.
 
+mod replica;
 mod told;
 
+pub(crate) use self::replica::Export;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use gemba_twins::{
@@ -70,6 +72,18 @@ pub enum StoreError {
         "a shard of this node could not be recovered (the log names it and why; restore the data folder from a backup)"
     )]
     NotRecovered,
+    /// No majority of a shard's replicas answers, so nobody knows what was written last.
+    #[error("shard {shard} has no owner at the moment (a majority of its nodes does not answer; try again)")]
+    NoOwner {
+        /// The shard.
+        shard: u16,
+    },
+    /// Another node keeps the shard.
+    #[error("shard {shard} is kept by other nodes of the cluster (ask one of them)")]
+    Elsewhere {
+        /// The shard.
+        shard: u16,
+    },
     /// The folder was made by another release or with another number of shards.
     #[error("{0}")]
     Folder(String),

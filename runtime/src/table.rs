@@ -18,7 +18,7 @@ use gemba_twins::{
     time::Timestamp,
     twin::Twin,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
@@ -111,12 +111,17 @@ pub(crate) enum Recovery {
     UnderWay,
     Done,
     Failed,
+    /// Other nodes keep it.
+    Elsewhere,
 }
 
 /// The twins of one shard.
 pub(crate) struct TwinTable {
+    number: u16,
     pub(crate) map: RwLock<BTreeMap<TwinId, Entry>>,
     folded: AtomicU64,
+    /// For whoever waits for a seq.
+    folded_on: Notify,
     recovery: watch::Sender<Recovery>,
     pub(crate) history: FreshHistory,
     /// Rejected messages that are not in the store yet, by seq.
@@ -134,14 +139,37 @@ pub(crate) struct FreshHistory {
 }
 
 impl TwinTable {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(number: u16) -> Arc<Self> {
         Arc::new(Self {
+            number,
             map: RwLock::default(),
             folded: AtomicU64::new(0),
+            folded_on: Notify::new(),
             recovery: watch::Sender::new(Recovery::UnderWay),
             history: FreshHistory::default(),
             rejected: RwLock::default(),
         })
+    }
+
+    /// Forgets all twins, before others take their place.
+    pub(crate) fn clear(&self) {
+        self.folded.store(0, Ordering::Release);
+        self.map.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.rejected
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        let mut writing = self
+            .history
+            .writing
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *writing = Arc::default();
+        self.history
+            .pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     pub(crate) fn entry(&self, id: &TwinId) -> Option<Entry> {
@@ -161,6 +189,19 @@ impl TwinTable {
 
     pub(crate) fn set_folded(&self, seq: u64) {
         self.folded.store(seq, Ordering::Release);
+        self.folded_on.notify_waiters();
+    }
+
+    /// Waits until a seq is folded.
+    pub(crate) async fn folded_up_to(&self, seq: u64) {
+        loop {
+            let mut more = std::pin::pin!(self.folded_on.notified());
+            more.as_mut().enable();
+            if self.folded() >= seq {
+                return;
+            }
+            more.await;
+        }
     }
 
     pub(crate) fn folded(&self) -> u64 {
@@ -169,6 +210,10 @@ impl TwinTable {
 
     pub(crate) fn set_recovery(&self, recovery: Recovery) {
         self.recovery.send_replace(recovery);
+    }
+
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        *self.recovery.borrow() == Recovery::Elsewhere
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -182,10 +227,10 @@ impl TwinTable {
         let _ = recovery
             .wait_for(|recovery| *recovery != Recovery::UnderWay)
             .await;
-        if self.is_ready() {
-            Ok(())
-        } else {
-            Err(StoreError::NotRecovered)
+        match *self.recovery.borrow() {
+            Recovery::Done => Ok(()),
+            Recovery::Elsewhere => Err(StoreError::Elsewhere { shard: self.number }),
+            Recovery::UnderWay | Recovery::Failed => Err(StoreError::NotRecovered),
         }
     }
 
@@ -223,7 +268,7 @@ pub struct Twins {
 impl Twins {
     pub(crate) fn new(shards: u16, store: Arc<Store>) -> Self {
         Self {
-            tables: (0..shards).map(|_| TwinTable::new()).collect(),
+            tables: (0..shards).map(TwinTable::new).collect(),
             store,
         }
     }
@@ -287,22 +332,36 @@ impl Twins {
     /// A hash of the state of all twins of all tenants: nodes that folded the same events answer the same.
     pub fn hash(&self) -> Result<u64, StoreError> {
         let mut hasher = Xxh3::new();
-        let mut encoded = Vec::new();
-        for (shard, table) in self.tables.iter().enumerate() {
-            let entries: Vec<_> = {
-                let map = table.map.read().unwrap_or_else(PoisonError::into_inner);
-                map.iter()
-                    .map(|(id, entry)| (id.clone(), entry.clone()))
-                    .collect()
-            };
-            self.visit(shard, &entries, &mut |twin| {
-                encoded.clear();
-                twin.encode(&mut encoded);
-                hasher.update(twin.id().to_string().as_bytes());
-                hasher.update(&encoded);
-            })?;
+        for shard in 0..self.tables.len() {
+            self.hash_into(shard, &mut hasher)?;
         }
         Ok(hasher.digest())
+    }
+
+    /// A hash of the state of all twins of a shard.
+    pub fn hash_of(&self, shard: usize) -> Result<u64, StoreError> {
+        let mut hasher = Xxh3::new();
+        self.hash_into(shard, &mut hasher)?;
+        Ok(hasher.digest())
+    }
+
+    fn hash_into(&self, shard: usize, hasher: &mut Xxh3) -> Result<(), StoreError> {
+        let Some(table) = self.tables.get(shard) else {
+            return Ok(());
+        };
+        let mut encoded = Vec::new();
+        let entries: Vec<_> = {
+            let map = table.map.read().unwrap_or_else(PoisonError::into_inner);
+            map.iter()
+                .map(|(id, entry)| (id.clone(), entry.clone()))
+                .collect()
+        };
+        self.visit(shard, &entries, &mut |twin| {
+            encoded.clear();
+            twin.encode(&mut encoded);
+            hasher.update(twin.id().to_string().as_bytes());
+            hasher.update(&encoded);
+        })
     }
 
     /// Ids of a tenant's twins of one shard after `after`, in order, at most `limit`.

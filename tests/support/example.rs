@@ -15,6 +15,17 @@ pub(crate) const PLANT: &str = "site: {id: plant-1}\nlocations: [{id: cell-1}, {
                                 alarms: [{id: fast, applies_to: machine, condition: metrics.rpm > 50},
                                          {id: spinning, applies_to: machine, condition: metrics.rpm > 1}]\n";
 
+/// A small mapping of a table.
+pub(crate) const MAP: &str =
+    "constants = {sensor_id = 'cnc-01'}\ncolumns = {timestamp = 'at'}\nmetrics = {rpm = 'rpm'}\n";
+
+/// Asks for room for a file; answers the upload's id.
+pub(crate) fn uploaded(node: &Node, asked: &Value) -> String {
+    let answer = node.call(&Request::post("/v1/uploads", asked.to_string()));
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    answer.json()["id"].as_str().expect("an id").to_owned()
+}
+
 /// Milliseconds since 1970.
 #[expect(
     clippy::disallowed_methods,
@@ -53,12 +64,30 @@ pub(crate) fn example_request(node: &Node, path: &str, method: &str, operation: 
         "machine:cnc-01:spinning".to_owned()
     } else if path.starts_with("/v1/alarms") {
         "machine:cnc-01:fast".to_owned()
+    } else if path.starts_with("/v1/uploads/") {
+        uploaded(node, &json!({"name": "a.csv", "size": 1, "map": MAP}))
     } else if method == "delete" {
         "to-remove".to_owned()
     } else {
         "cnc-01".to_owned()
     };
-    let mut path = path.replace("{kind}", "machine").replace("{id}", &id);
+    let mut path = path
+        .replace("{kind}", "machine")
+        .replace("{id}", &id)
+        .replace("{node}", "1");
+    if path.contains("{attachment}") {
+        let picture = b"\x89PNG\r\n\x1a\n";
+        let upload = uploaded(
+            node,
+            &json!({"name": "a.png", "size": 8, "twin": "machine/cnc-01"}),
+        );
+        let part = Request::new("PATCH", &format!("/v1/uploads/{upload}")).header("upload-offset", "0");
+        let part = part
+            .header("content-type", "application/offset+octet-stream")
+            .body(picture);
+        assert_eq!(node.call(&part).status, 204);
+        path = path.replace("{attachment}", &upload);
+    }
     let parameters = operation["parameters"].as_array().into_iter().flatten();
     for name in parameters
         .filter(|parameter| parameter["in"] == "query")
@@ -69,7 +98,7 @@ pub(crate) fn example_request(node: &Node, path: &str, method: &str, operation: 
             path.push_str(&format!("{sign}{name}={}", encoded(&value)));
         }
     }
-    let request = Request::new(&method.to_uppercase(), &path);
+    let request = Request::new(&method.to_uppercase(), &path).header("upload-offset", "0");
     let Some(content) = operation["requestBody"]["content"].as_object() else {
         return request;
     };
@@ -83,6 +112,8 @@ pub(crate) fn example_request(node: &Node, path: &str, method: &str, operation: 
             r#"{"events":[{"sensor_id":"cnc-01","metrics":{"rpm":7}}],"model":{"machines":[{"id":"cnc-01","ideal_cycle":"5s"}]}}"#
                 .to_owned()
         }
+        (Some("#/components/schemas/NewUpload"), _) => json!({"name": "b.csv", "size": 1, "map": MAP}).to_string(),
+        (_, "application/offset+octet-stream") => "x".to_owned(),
         (Some("#/components/schemas/DashboardContent"), _) => r#"{"title":"Wall"}"#.to_owned(),
         (Some("#/components/schemas/Scan"), _) => r#"{"job_id":"job-1","location":"cell-1"}"#.to_owned(),
         (Some("#/components/schemas/Comment"), _) => r#"{"comment":"seen"}"#.to_owned(),

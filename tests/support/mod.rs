@@ -13,13 +13,17 @@ use std::{
 
 use serde_json::Value;
 
+pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod device;
 pub(crate) mod example;
 pub(crate) mod http;
+pub(crate) mod metrics;
 pub(crate) mod python;
 pub(crate) mod schema;
 pub(crate) mod socket;
+pub(crate) mod wires;
+pub(crate) mod workbook;
 
 /// A port that nobody listens on.
 pub(crate) fn free_port() -> u16 {
@@ -45,6 +49,11 @@ impl Node {
 
     /// As [`Node::start`], on ports of one's own.
     pub(crate) fn start_on(data_dir: &Path, http: u16, mqtt: u16, extra: &[&str]) -> Self {
+        Self::run(Self::command(data_dir, http, mqtt, extra), http, mqtt)
+    }
+
+    /// The command that starts a node.
+    pub(crate) fn command(data_dir: &Path, http: u16, mqtt: u16, extra: &[&str]) -> Command {
         // A limit on its files is to fail its writes, not to end it.
         let mut serve = Command::new("env");
         serve
@@ -59,12 +68,18 @@ impl Node {
             ])
             .args(extra)
             .env("GEMBA_LOG__LEVEL", "warn");
-        Self::run(serve, http, mqtt)
+        serve
     }
 
     /// Runs a command that ends up as a node at these ports, and waits until it says that it is ready.
-    pub(crate) fn run(mut command: Command, http: u16, mqtt: u16) -> Self {
+    pub(crate) fn run(command: Command, http: u16, mqtt: u16) -> Self {
+        Self::run_telling(command, http, mqtt, |_| ())
+    }
+
+    /// As [`Node::run`]; `tell` hears the process's number before the node is ready.
+    pub(crate) fn run_telling(mut command: Command, http: u16, mqtt: u16, tell: impl FnOnce(u32)) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("gemba starts");
+        tell(child.id());
         // The node says when it listens; afterwards its output is read on, so that it never blocks on a full pipe.
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         let mut node = Self { child, http, mqtt };

@@ -20,6 +20,22 @@ pub(super) struct NodeArgs {
     pub(super) token: Option<String>,
 }
 
+/// What a node answered.
+pub(super) struct Told {
+    pub(super) status: u16,
+    pub(super) json: Json,
+    /// When to come again, where it is busy.
+    pub(super) retry_after_s: u64,
+}
+
+impl Told {
+    /// The refusal as an error, as the node words it.
+    pub(super) fn problem(&self) -> anyhow::Error {
+        let text = |name: &str| self.json[name].as_str().unwrap_or_default();
+        anyhow!("{} ({} {})", text("detail"), self.status, text("code"))
+    }
+}
+
 /// Percent-encodes a value for a query.
 pub(super) fn encoded(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
@@ -77,6 +93,28 @@ impl NodeArgs {
             request = request.header("authorization", self.bearer());
         }
         self.answer(request.send(body))
+    }
+
+    /// Posts a body and tells the answer as it is, also where it is a refusal; an error where there is none.
+    pub(super) fn tell(&self, path: &str, kind: &str, body: &[u8]) -> anyhow::Result<Told> {
+        let mut request = agent().post(self.address(path)).header("content-type", kind);
+        if self.token.is_some() {
+            request = request.header("authorization", self.bearer());
+        }
+        let mut answer = request
+            .send(body)
+            .with_context(|| format!("failed to reach {} (is the node running?)", self.url))?;
+        let retry_after = answer.headers().get("retry-after");
+        let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
+        let text = answer
+            .body_mut()
+            .read_to_string()
+            .context("the answer broke off")?;
+        Ok(Told {
+            status: answer.status().as_u16(),
+            json: serde_json::from_str(&text).unwrap_or_default(),
+            retry_after_s: retry_after.unwrap_or(1),
+        })
     }
 
     fn answer(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<Json> {

@@ -61,6 +61,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
             data_dir: Some(folder.display().to_string()),
             http: Some(http.to_owned()),
             mqtt: Some(args.mqtt.clone()),
+            ..ConfigArgs::default()
         };
         anyhow::Ok(Config::of(&flags.layers()?)?)
     };

@@ -152,7 +152,7 @@ fn csv_line(row: &FiledRow, first: bool, out: &mut impl Write) -> std::io::Resul
 }
 
 /// Quoted where need be (RFC 4180), and never a formula.
-fn csv_text(text: &str) -> String {
+pub(super) fn csv_text(text: &str) -> String {
     let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
         "'"
     } else {

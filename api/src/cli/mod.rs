@@ -4,12 +4,17 @@
 //! wrong usage; `--json` where a script would want it.
 
 mod alarms;
+mod certs;
 mod client;
+mod cluster;
 mod demo;
 mod export;
 mod get;
+mod holding;
+mod import;
 mod keys;
 mod plant;
+mod ready;
 mod refold;
 mod serve;
 mod simulate;
@@ -36,8 +41,22 @@ enum Command {
     #[command(after_help = "Example: gemba demo --machines 20 --http 127.0.0.1:8080")]
     Demo(demo::DemoArgs),
     /// One node
-    #[command(after_help = "Example: gemba serve --config gemba.toml")]
+    #[command(
+        after_help = "Examples:\n  gemba serve --config gemba.toml\n  gemba serve --cluster-listen 10.0.0.1:7600 --cluster-certs certs --cluster-node 1 --found\n  gemba serve --cluster-listen 10.0.0.2:7600 --cluster-certs certs --cluster-node 2 --join 10.0.0.1:7600"
+    )]
     Serve(ConfigArgs),
+    /// Certificates of a cluster's nodes
+    #[command(after_help = "Example: gemba certs --cluster plant --nodes 3 --out certs")]
+    Certs(certs::CertsArgs),
+    /// The nodes of a cluster
+    #[command(after_help = "Example: gemba nodes --url http://10.0.0.1:8080")]
+    Nodes(cluster::ClusterViewArgs),
+    /// Who owns which shard of a cluster
+    #[command(after_help = "Example: gemba shards --json")]
+    Shards(cluster::ClusterViewArgs),
+    /// Has a node give its shards away and leave its cluster for good
+    #[command(after_help = "Example: gemba drain 3")]
+    Drain(cluster::DrainArgs),
     /// Twins in the terminal
     #[command(
         after_help = "Examples:\n  gemba get machine --filter 'kpis.oee < 0.6'\n  gemba get job/job-0007\n  gemba get machine --watch"
@@ -69,12 +88,20 @@ enum Command {
         after_help = "Example: gemba export --kind readings --twin machine/cnc-07 --from 2026-11-23T06:00:00Z --out cnc-07.csv"
     )]
     Export(export::ExportArgs),
+    /// History from a CSV, XLSX, JSON or NDJSON file
+    #[command(
+        after_help = "Examples:\n  gemba import air.csv --check\n  gemba import air.csv --map air.toml --check\n  gemba import air.csv --map air.toml"
+    )]
+    Import(import::ImportArgs),
     /// The warehouse's side of the history
     #[command(after_help = "Example: gemba snowflake render --out sql/")]
     Snowflake(snowflake::SnowflakeArgs),
     /// Checks every record of a data folder that no node uses
     #[command(after_help = "Example: gemba verify --data-dir gemba-data")]
     Verify(verify::VerifyArgs),
+    /// Whether a node can serve, as an exit status
+    #[command(after_help = "Example: gemba ready --url http://127.0.0.1:8080")]
+    Ready(ready::ReadyArgs),
     /// Shows the configuration in force and where each value came from
     #[command(after_help = "Example: GEMBA_HTTP__ADDRESS=127.0.0.1:9000 gemba config --print")]
     Config(ConfigShowArgs),
@@ -101,6 +128,34 @@ struct ConfigArgs {
     /// Where MQTT listens, or off (mqtt.address)
     #[arg(long, value_name = "ADDR")]
     mqtt: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+/// How the node is a member of a cluster; without these it is alone.
+#[derive(Args, Clone, Default)]
+struct ClusterArgs {
+    /// Where the cluster's port listens (cluster.listen): makes the node a member of a cluster
+    #[arg(long, value_name = "ADDR")]
+    cluster_listen: Option<String>,
+    /// Where the other nodes reach it (cluster.advertise)
+    #[arg(long, value_name = "HOST:PORT")]
+    cluster_advertise: Option<String>,
+    /// The folder with ca.crt, node-N.crt and node-N.key (cluster.certs)
+    #[arg(long, value_name = "DIR")]
+    cluster_certs: Option<String>,
+    /// Which node of the folder this one is (cluster.node)
+    #[arg(long, value_name = "N")]
+    cluster_node: Option<u64>,
+    /// Members to ask, separated by commas (cluster.join)
+    #[arg(long, value_name = "HOST:PORT")]
+    join: Option<String>,
+    /// Makes the cluster, if this node is in none and nobody of --join answers (cluster.found)
+    #[arg(long)]
+    found: bool,
+    /// What fails together with this node (cluster.zone)
+    #[arg(long, value_name = "TEXT")]
+    zone: Option<String>,
 }
 
 #[derive(Args)]
@@ -134,6 +189,20 @@ impl ConfigArgs {
                 layers.flag(key, value);
             }
         }
+        let cluster = &self.cluster;
+        for (key, value) in [
+            ("cluster.listen", cluster.cluster_listen.clone()),
+            ("cluster.advertise", cluster.cluster_advertise.clone()),
+            ("cluster.certs", cluster.cluster_certs.clone()),
+            ("cluster.node", cluster.cluster_node.map(|node| node.to_string())),
+            ("cluster.join", cluster.join.clone()),
+            ("cluster.found", cluster.found.then(|| "true".to_owned())),
+            ("cluster.zone", cluster.zone.clone()),
+        ] {
+            if let Some(value) = value {
+                layers.flag(key, &value);
+            }
+        }
         Ok(layers)
     }
 }
@@ -145,6 +214,10 @@ pub fn run() -> ExitCode {
     let done = match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Nodes(args) => cluster::nodes(&args),
+        Command::Shards(args) => cluster::shards(&args),
+        Command::Drain(args) => cluster::drain(&args),
+        Command::Certs(args) => certs::run(&args),
         Command::Get(args) => get::run(&args),
         Command::Alarms(args) => alarms::run(&args),
         Command::Apply(args) => plant::apply(&args),
@@ -152,8 +225,10 @@ pub fn run() -> ExitCode {
         Command::Refold(args) => refold::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Snowflake(args) => snowflake::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Ready(args) => ready::run(&args),
         Command::Config(args) => show_config(&args),
         Command::Bench(args) => crate::bench::run(&args),
         Command::Key(args) => keys::run(&args),

@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::Context;
-use gemba_runtime::{modbus, mqtt, node::Node};
+use gemba_runtime::{
+    modbus, mqtt,
+    node::{Node, StartError},
+};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::{
     runtime::Runtime,
@@ -15,7 +18,10 @@ use tokio::{
 };
 use tracing_subscriber::EnvFilter;
 
-use super::ConfigArgs;
+use super::{
+    ConfigArgs,
+    holding::{held, shared},
+};
 use crate::{
     config::Config,
     http::{self, App},
@@ -27,14 +33,22 @@ pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<()> {
     let metrics = record_metrics()?;
     runtime()?.block_on(async {
         let running = Running::start(config, metrics).await?;
-        let recovered = running.node.all_recovered().await;
         say(&running.greeting());
-        match recovered {
-            Ok(()) => say("ready"),
-            // What is whole can still be looked at, and the probes say how it is.
-            Err(problem) => say(&format!("not ready: {problem}")),
+        tokio::select! {
+            started = running.node.started() => {
+                match started {
+                    Ok(()) => say("ready"),
+                    Err(problem @ StartError::Cluster(_)) => {
+                        running.stop().await;
+                        return Err(problem.into());
+                    }
+                    // What is whole can still be looked at, and the probes say how it is.
+                    Err(problem) => say(&format!("not ready: {problem}")),
+                }
+                stop_signal().await?;
+            }
+            stopped = stop_signal() => stopped?,
         }
-        stop_signal().await?;
         say("stopping");
         running.stop().await;
         say("stopped; nothing was lost");
@@ -55,7 +69,10 @@ pub(super) fn runtime() -> anyhow::Result<Runtime> {
 }
 
 pub(super) fn log_to_stderr(level: &str, json: bool) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(level).with_context(|| format!("log.level: {level:?} is not a level"))?;
+    // What raft cannot deliver to a node that is down it says many times a second; what follows is said by the cluster.
+    let directives = format!("openraft=error,{level}");
+    let filter =
+        EnvFilter::try_new(directives).with_context(|| format!("log.level: {level:?} is not a level"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
@@ -132,23 +149,35 @@ impl Running {
             let (ingest, told, node) = (node.ingest().clone(), told.clone(), node.clone());
             brokers.push(tokio::spawn(async move {
                 // Messages are bound by the plant model, so the control shard has to be there first.
-                if let Err(problem) = node.all_recovered().await {
+                if let Err(problem) = node.started().await {
                     tracing::error!(%problem, "broker connector does not start");
                     return;
                 }
-                if let Err(problem) = mqtt::run_broker(settings, ingest, told).await {
-                    tracing::error!(%problem, "broker connector cannot run");
+                let run = |settings: mqtt::BrokerSettings, told| {
+                    let ingest = ingest.clone();
+                    async move {
+                        if let Err(problem) = mqtt::run_broker(settings, ingest, told).await {
+                            tracing::error!(%problem, "broker connector cannot run");
+                        }
+                    }
+                };
+                match shared(&settings, &node) {
+                    Some(own) => run(own, told).await,
+                    None => held(&node, told, |told| run(settings.clone(), told)).await,
                 }
             }));
         }
         for settings in config.modbus {
             let (ingest, told, node) = (node.ingest().clone(), told.clone(), node.clone());
             brokers.push(tokio::spawn(async move {
-                if let Err(problem) = node.all_recovered().await {
+                if let Err(problem) = node.started().await {
                     tracing::error!(%problem, "modbus connector does not start");
                     return;
                 }
-                modbus::run(settings, ingest, told).await;
+                held(&node, told, |told| {
+                    modbus::run(settings.clone(), ingest.clone(), told)
+                })
+                .await;
             }));
         }
         Ok(Self {

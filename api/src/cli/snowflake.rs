@@ -1,13 +1,18 @@
-//! `gemba snowflake`: the warehouse's own side as numbered SQL files.
+//! `gemba snowflake`: the warehouse's own side as numbered SQL files, and where the streams into it stand.
 //!
 //! Promises: what is rendered depends on nothing but the flags; each statement may be run again; names are checked, so
-//! that no flag can become a statement. Knows no connection.
+//! that no flag can become a statement.
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use gemba_twins::id::TenantId;
+
+use serde_json::Value as Json;
+
+use super::client::NodeArgs;
+use crate::config::plain_name;
 
 /// The migrations in their order, as they stand in `deploy/snowflake/`.
 const MIGRATIONS: [(&str, &str); 9] = [
@@ -61,6 +66,18 @@ enum SnowflakeCommand {
     /// Writes the warehouse's SQL as numbered files
     #[command(after_help = "Example: gemba snowflake render --database GEMBA --premium acme --out sql/")]
     Render(RenderArgs),
+    /// Where each stream of the history stands, as the node tells it
+    #[command(after_help = "Example: gemba snowflake status --url http://127.0.0.1:8080")]
+    Status(StatusArgs),
+}
+
+#[derive(Args)]
+struct StatusArgs {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    node: NodeArgs,
 }
 
 #[derive(Args)]
@@ -89,7 +106,77 @@ struct RenderArgs {
 }
 
 pub(super) fn run(args: &SnowflakeArgs) -> anyhow::Result<()> {
-    let SnowflakeCommand::Render(args) = &args.command;
+    match &args.command {
+        SnowflakeCommand::Render(args) => write(args),
+        SnowflakeCommand::Status(args) => status(args),
+    }
+}
+
+fn status(args: &StatusArgs) -> anyhow::Result<()> {
+    let answer = args.node.get("/v1/checkpoints")?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&answer)?);
+        return Ok(());
+    }
+    let mut lines = vec![
+        [
+            "DESTINATION",
+            "STREAM",
+            "SHARD",
+            "STATE",
+            "COMMITTED",
+            "NEWEST",
+            "LAG",
+            "AGE",
+            "",
+        ]
+        .map(str::to_owned),
+    ];
+    for item in answer["items"].as_array().into_iter().flatten() {
+        let text = |name: &str| match &item[name] {
+            Json::String(text) => text.clone(),
+            Json::Null => "-".to_owned(),
+            other => other.to_string(),
+        };
+        let age = item["lag_s"]
+            .as_f64()
+            .map_or_else(|| "-".to_owned(), |age| format!("{age:.0} s"));
+        let mut says = item["last_error"].as_str().unwrap_or_default().to_owned();
+        if item["dead_letters"].as_u64().is_some_and(|letters| letters > 0) {
+            says = format!("{} dead letters {says}", item["dead_letters"]);
+        }
+        lines.push([
+            text("destination"),
+            text("stream"),
+            text("shard"),
+            text("state"),
+            text("committed_seq"),
+            text("newest_seq"),
+            text("lag_events"),
+            age,
+            says,
+        ]);
+    }
+    let width = |column: usize| {
+        lines
+            .iter()
+            .map(|line| line[column].len())
+            .max()
+            .unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..8).map(width).collect();
+    for line in &lines {
+        let padded = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
+        let row = padded.collect::<Vec<_>>().join("  ");
+        println!("{}", format!("{row}  {}", line[8]).trim_end());
+    }
+    Ok(())
+}
+
+fn write(args: &RenderArgs) -> anyhow::Result<()> {
     let files = render(args)?;
     let Some(out) = &args.out else {
         for (name, text) in files {
@@ -115,7 +202,7 @@ fn render(args: &RenderArgs) -> anyhow::Result<Vec<(String, String)>> {
         ("role", &args.role),
         ("warehouse", &args.warehouse),
     ] {
-        identifier(flag, name)?;
+        plain_name(name).map_err(|detail| anyhow::anyhow!("--{flag} {detail}"))?;
         values.push((flag, name));
     }
     let mut files: Vec<(String, String)> = MIGRATIONS
@@ -142,19 +229,6 @@ fn render(args: &RenderArgs) -> anyhow::Result<Vec<(String, String)>> {
         ));
     }
     Ok(files)
-}
-
-/// A name that needs no quotes.
-fn identifier(flag: &str, name: &str) -> anyhow::Result<()> {
-    let fits = name.starts_with(|first: char| first.is_ascii_uppercase() || first == '_')
-        && name
-            .chars()
-            .all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_')
-        && name.len() <= 100;
-    if !fits {
-        bail!("--{flag} {name:?} is not a plain name (capital letters, digits and _, e.g. GEMBA)");
-    }
-    Ok(())
 }
 
 fn filled(template: &str, values: &[(&str, &str)]) -> String {

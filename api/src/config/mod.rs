@@ -4,8 +4,10 @@
 //! Promises: an unknown key is refused by its name; a value that cannot work is refused before anything starts;
 //! secrets are masked when shown. Two stages: what was written (`written.rs`) and what is valid (here).
 
+mod cluster;
 mod modbus;
 mod notify;
+mod snowflake;
 mod written;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -16,11 +18,13 @@ use gemba_runtime::{
     modbus::ModbusSettings,
     mqtt::{BrokerDecoder, BrokerSettings, BrokerSubscription, ListenerSettings, TlsFiles},
     node::shards_of,
-    settings::NodeSettings,
+    settings::{JournalLimits, NodeSettings, WhenFull},
+    uploads::UploadLimits,
 };
 use gemba_twins::id::TenantId;
 use thiserror::Error;
 
+pub(crate) use self::snowflake::plain_name;
 use self::written::Written;
 pub use self::written::{Layers, Shown};
 use crate::http::ServerSettings;
@@ -105,8 +109,10 @@ impl Config {
         node.snapshot_every = Duration::from_secs(written.snapshot.every_s.max(1));
         node.segment_bytes = written.journal.segment_bytes.max(1 << 20);
         node.notify = notify::destinations(&written.notify)?;
+        node.cluster = cluster::settings(&written.cluster)?;
         let retention = Duration::from_secs(written.journal.retention_s);
         node.journal_retention = (!retention.is_zero()).then_some(retention);
+        node.journal_limits = journal_limits(&written.journal, node.segment_bytes)?;
         // A data folder that is absolute stays so; a folder that is absolute leaves it.
         node.history.folder =
             (written.history.folder != "off").then(|| node.data_dir.join(&written.history.folder));
@@ -114,6 +120,11 @@ impl Config {
         node.history.every = Duration::from_secs(written.history.every_s.max(1));
         node.history.states_every = Duration::from_secs(written.history.states_every_s.max(1));
         node.history.keep_days = (written.history.keep_days > 0).then_some(written.history.keep_days);
+        node.snowflake = match &written.snowflake {
+            Some(written) => Some(Arc::new(written.settings()?)),
+            None => None,
+        };
+        node.uploads = uploads(&written.uploads)?;
         let (keyring, tenant) = keyring(&written)?;
         let mut http = ServerSettings::new(address("http.address", &written.http.address)?);
         http.tls = tls(
@@ -160,6 +171,41 @@ impl Config {
             },
         })
     }
+}
+
+fn journal_limits(journal: &written::Journal, segment_bytes: u64) -> Result<JournalLimits, ConfigError> {
+    // The segment that is written to stays, so that a smaller limit could never be kept.
+    if (1..2 * segment_bytes).contains(&journal.max_bytes) {
+        let detail = format!(
+            "{} is less than two segments (journal.segment_bytes is {segment_bytes})",
+            journal.max_bytes
+        );
+        return Err(value_error("journal.max_bytes", detail));
+    }
+    Ok(JournalLimits {
+        bytes: (journal.max_bytes > 0).then_some(journal.max_bytes),
+        lag: (journal.max_lag_s > 0).then_some(Duration::from_secs(journal.max_lag_s)),
+        when_full: match journal.when_full.as_str() {
+            "refuse" => WhenFull::Refuse,
+            "spill" => WhenFull::Spill,
+            other => {
+                let detail = format!("{other:?} is neither refuse nor spill");
+                return Err(value_error("journal.when_full", detail));
+            }
+        },
+    })
+}
+
+fn uploads(written: &written::Uploads) -> Result<UploadLimits, ConfigError> {
+    Ok(UploadLimits {
+        bytes_each: written.bytes_each,
+        bytes_together: written.bytes_together,
+        tenant_bytes: written.tenant_bytes,
+        attachment_bytes: written.attachment_bytes,
+        count_max: positive("uploads.count_max", written.count_max)?,
+        unfinished: Duration::from_secs(written.unfinished_s.max(1)),
+        kept: Duration::from_secs(written.kept_s.max(1)),
+    })
 }
 
 fn positive(key: &str, number: usize) -> Result<usize, ConfigError> {
@@ -324,6 +370,8 @@ mod tests {
             ("[http]\naddress = \"here\"\n", "http.address"),
             ("[node]\nshards = 0\n", "node.shards"),
             ("[log]\nformat = \"xml\"\n", "log.format"),
+            ("[journal]\nmax_bytes = 1000\n", "journal.max_bytes"),
+            ("[journal]\nwhen_full = \"drop\"\n", "journal.when_full"),
             (
                 "[[key]]\nname = \"a\"\ntenant = \"t\"\nrole = \"king\"\nhash = \"x\"\n",
                 "key.role",

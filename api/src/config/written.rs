@@ -17,7 +17,10 @@ pub(super) struct Written {
     pub(super) snapshot: Snapshot,
     pub(super) journal: Journal,
     pub(super) history: History,
+    pub(super) cluster: super::cluster::Cluster,
+    pub(super) uploads: Uploads,
     pub(super) log: Log,
+    pub(super) snowflake: Option<super::snowflake::Snowflake>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) key: Vec<Key>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -84,6 +87,11 @@ pub(super) struct Journal {
     pub(super) segment_bytes: u64,
     /// 0 keeps all.
     pub(super) retention_s: u64,
+    /// 0 sets no limit.
+    pub(super) max_bytes: u64,
+    /// 0 sets no limit.
+    pub(super) max_lag_s: u64,
+    pub(super) when_full: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -96,6 +104,18 @@ pub(super) struct History {
     pub(super) states_every_s: u64,
     /// 0 keeps all.
     pub(super) keep_days: u32,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Uploads {
+    pub(super) bytes_each: u64,
+    pub(super) bytes_together: u64,
+    pub(super) tenant_bytes: u64,
+    pub(super) attachment_bytes: u64,
+    pub(super) count_max: usize,
+    pub(super) unfinished_s: u64,
+    pub(super) kept_s: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -168,6 +188,9 @@ every_s = 60
 [journal]
 segment_bytes = 469762048
 retention_s = 0
+max_bytes = 0
+max_lag_s = 0
+when_full = "refuse"
 
 [history]
 folder = "history"
@@ -175,6 +198,28 @@ events = 100000
 every_s = 600
 states_every_s = 3600
 keep_days = 0
+
+[cluster]
+listen = "off"
+advertise = ""
+certs = "certs"
+node = 0
+join = ""
+found = false
+zone = ""
+copies = 5
+gone_after_s = 600
+rebalance = true
+heartbeat_ms = 100
+
+[uploads]
+bytes_each = 53687091200
+bytes_together = 214748364800
+tenant_bytes = 107374182400
+attachment_bytes = 67108864
+count_max = 1000
+unfinished_s = 604800
+kept_s = 2592000
 
 [log]
 level = "info"
@@ -276,16 +321,21 @@ impl Layers {
         }
     }
 
-    /// A value of a flag or variable: a number where one is meant, else a text.
+    /// A value of a flag or variable: a number, yes or no where one is meant, else a text.
     fn parsed(&self, section: &str, key: &str, text: &str) -> Value {
         let is_text = self
             .table
             .get(section)
             .and_then(|entries| entries.get(key))
             .is_some_and(Value::is_str);
-        match text.parse::<i64>() {
-            Ok(number) if !is_text => Value::Integer(number),
-            _ => Value::String(text.to_owned()),
+        match (text.parse::<i64>(), text.parse::<bool>()) {
+            _ if is_text => Value::String(text.to_owned()),
+            (Ok(number), _) => Value::Integer(number),
+            (_, Ok(yes)) => Value::Boolean(yes),
+            _ => match text.parse::<f64>() {
+                Ok(number) if text.contains('.') && number.is_finite() => Value::Float(number),
+                _ => Value::String(text.to_owned()),
+            },
         }
     }
 
@@ -312,9 +362,10 @@ impl Layers {
             match value {
                 Value::Table(entries) => {
                     for (key, value) in entries {
+                        let hidden = is_secret(key);
                         let key = format!("{section}.{key}");
                         shown.push(Shown {
-                            value: masked(value).to_string(),
+                            value: if hidden { HIDDEN.into() } else { masked(value) }.to_string(),
                             source: source(&key),
                             key,
                         });
@@ -331,6 +382,13 @@ impl Layers {
     }
 }
 
+/// What stands in a secret's place.
+const HIDDEN: &str = "***";
+
+fn is_secret(key: &str) -> bool {
+    ["hash", "secret", "key_passphrase"].contains(&key)
+}
+
 /// Hashes and passwords within URLs are not shown.
 fn masked(value: &Value) -> Value {
     match value {
@@ -339,8 +397,8 @@ fn masked(value: &Value) -> Value {
             entries
                 .iter()
                 .map(|(key, value)| {
-                    let value = if key == "hash" || key == "secret" {
-                        Value::String("***".into())
+                    let value = if is_secret(key) {
+                        HIDDEN.into()
                     } else {
                         masked(value)
                     };

@@ -36,6 +36,7 @@ pub(super) fn open(app: &App, method: &Method, path: &str, headers: &HeaderMap) 
 
 /// The metrics of the node, and of the tenant whose key was sent; without keys, of all.
 fn metrics(app: &App, headers: &HeaderMap) -> String {
+    app.node.measure_room();
     let all = app.metrics.render();
     if app.keyring.is_open() {
         return all;
@@ -61,10 +62,12 @@ fn text(kind: &'static str, body: String) -> Reply {
 
 fn ready(app: &App) -> Reply {
     let (recovered, shards) = app.node.shards_recovered();
-    let (status, word) = match (app.node.is_ready(), app.node.storage_failed()) {
-        (true, _) => (StatusCode::OK, "ready"),
-        (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "storage_failed"),
-        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "recovering"),
+    let node = &app.node;
+    let (status, word) = match (node.is_ready(), node.storage_failed(), node.has_quorum()) {
+        (true, ..) => (StatusCode::OK, "ready"),
+        (false, true, _) => (StatusCode::SERVICE_UNAVAILABLE, "storage_failed"),
+        (false, false, true) => (StatusCode::SERVICE_UNAVAILABLE, "recovering"),
+        (false, false, false) => (StatusCode::SERVICE_UNAVAILABLE, "no_quorum"),
     };
     let body = json!({"status": word, "shards_recovered": recovered, "shards": shards});
     routes::json(status, body.to_string().into_bytes())
@@ -83,6 +86,7 @@ pub(super) fn document() -> Json {
             .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
             .collect();
         parameters.extend(parameters_of(route.operation));
+        let done = done_of(route.operation);
         let mut operation = json!({
             "operationId": match route.operation {
                 Operation::Alarms(what) => format!("{what:?}"),
@@ -92,7 +96,7 @@ pub(super) fn document() -> Json {
             "description": format!("Least role: {:?}.", route.least),
             "parameters": parameters,
             "responses": {
-                "200": {"description": "Done", "content": {"application/json": {"schema": {"$ref": format!("#/components/schemas/{}", answer_of(route.operation))}}}},
+                (done.0): done.1,
                 "default": {"description": "Not done", "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}},
             },
         });
@@ -164,7 +168,12 @@ fn parameters_of(operation: Operation) -> Vec<Json> {
             query("after", "Only events after this seq"),
             query("limit", "Most items, 1 to 1000; 100 if absent"),
         ],
-        Operation::ListRejected => list(Vec::new()),
+        Operation::ListRejected | Operation::UploadRejected => list(Vec::new()),
+        Operation::AppendUpload => {
+            vec![
+                json!({"name": "Upload-Offset", "in": "header", "required": true, "description": "Where the part begins", "schema": {"type": "integer"}}),
+            ]
+        }
         Operation::Shifts | Operation::MachineJobs => {
             vec![query("limit", "Most items, 1 to 100; 10 if absent")]
         }
@@ -223,6 +232,10 @@ fn body_of(operation: Operation) -> Option<Json> {
             json!({"required": true, "content": {"application/ld+json": {"schema": {"$ref": "#/components/schemas/Epcis"}}, "application/json": {"schema": {"$ref": "#/components/schemas/Epcis"}}}}),
         ),
         Operation::PutDashboard => Some(json_of("DashboardContent")),
+        Operation::CreateUpload => Some(json_of("NewUpload")),
+        Operation::AppendUpload => Some(
+            json!({"required": true, "content": {"application/offset+octet-stream": {"schema": {"type": "string", "format": "binary"}}}}),
+        ),
         Operation::SetAttributes => Some(
             json!({"required": true, "content": {"application/merge-patch+json": {"schema": {"type": "object"}}}}),
         ),
@@ -235,6 +248,23 @@ fn body_of(operation: Operation) -> Option<Json> {
         Operation::Alarms(What::ShelveAlarm) => Some(json_of("Shelve")),
         Operation::Alarms(_) => Some(json_of("Comment")),
         _ => None,
+    }
+}
+
+/// The status of what was done, and what comes with it.
+fn done_of(operation: Operation) -> (&'static str, Json) {
+    let answer = || json!({"description": "Done", "content": {"application/json": {"schema": {"$ref": format!("#/components/schemas/{}", answer_of(operation))}}}});
+    match operation {
+        Operation::CreateUpload => ("201", answer()),
+        Operation::AppendUpload => (
+            "204",
+            json!({"description": "The part is on disk; Upload-Offset says where the next one begins. 409 says the same where the part does not fit."}),
+        ),
+        Operation::GetAttachment => (
+            "200",
+            json!({"description": "Done", "content": {"application/pdf": {}, "image/png": {}}}),
+        ),
+        _ => ("200", answer()),
     }
 }
 
@@ -253,6 +283,8 @@ fn answer_of(operation: Operation) -> &'static str {
         Operation::Alarms(What::AlarmHistory) => "AlarmEntryList",
         Operation::Alarms(What::AlarmFigures) => "AlarmFigures",
         Operation::Alarms(_) => "Alarm",
+        Operation::Cluster => "Cluster",
+        Operation::Drain => "Draining",
         Operation::Fork => "Forked",
         Operation::Refold => "List",
         Operation::Forecast => "Forecast",
@@ -268,6 +300,12 @@ fn answer_of(operation: Operation) -> &'static str {
         Operation::ListDashboards => "DashboardList",
         Operation::GetDashboard | Operation::PutDashboard => "Dashboard",
         Operation::RemoveDashboard => "DashboardRemoved",
+        Operation::Checkpoints => "CheckpointList",
+        Operation::CreateUpload | Operation::GetUpload => "Upload",
+        Operation::ListUploads | Operation::ListAttachments => "UploadList",
+        Operation::UploadRejected => "UploadRejectedList",
+        Operation::RemoveUpload => "UploadRemoved",
+        Operation::AppendUpload | Operation::GetAttachment => "Object",
         Operation::Flow => "Flow",
         Operation::WriteHistory => "Object",
     }
@@ -289,6 +327,17 @@ fn schemas() -> Json {
         json!({"type": "object", "additionalProperties": {"type": ["number", "string", "boolean", "null"]}});
     json!({
         "Object": {"type": "object"},
+        "Draining": {"type": "object", "required": ["node", "left", "shards"], "properties": {
+            "node": {"type": "integer"}, "left": {"type": "boolean"}, "shards": {"type": "integer"}}},
+        "Cluster": {"type": "object", "required": ["cluster", "node", "has_quorum", "nodes", "shards"], "properties": {
+            "cluster": {"type": ["string", "null"]}, "node": {"type": ["integer", "null"]}, "has_quorum": {"type": "boolean"},
+            "nodes": {"type": "array", "items": {"type": "object", "required": ["node", "address", "zone", "state", "answers", "owns", "keeps"], "properties": {
+                "node": {"type": "integer"}, "address": text, "zone": text, "state": {"enum": ["up", "draining", "gone"]},
+                "answers": {"type": "boolean"}, "owns": {"type": "integer"}, "keeps": {"type": "integer"}}}},
+            "shards": {"type": "array", "items": {"type": "object", "required": ["shard", "owner", "epoch", "seq", "members", "wanted", "lag", "here"], "properties": {
+                "shard": text, "owner": {"type": ["integer", "null"]}, "epoch": {"type": "integer"}, "seq": {"type": "integer"},
+                "members": {"type": "array", "items": {"type": "integer"}}, "wanted": {"type": "array", "items": {"type": "integer"}},
+                "lag": {"type": "integer"}, "here": {"type": ["integer", "null"]}, "hash": text}}}}},
         "List": {"type": "object", "required": ["items", "cursor"], "properties": {"items": {"type": "array"}, "cursor": {"type": ["string", "null"]}}},
         "BatchAnswer": {"type": "object", "required": ["accepted", "duplicates", "rejected"], "properties": {
             "accepted": {"type": "integer"}, "duplicates": {"type": "integer"},

@@ -4,6 +4,7 @@
 //! Knows nothing of storage or folds beyond what the node offers.
 
 mod alarms;
+mod cluster;
 mod dashboards;
 mod docs;
 mod flow;
@@ -19,6 +20,7 @@ mod server;
 mod stream;
 mod table;
 mod twins;
+mod uploads;
 
 pub use routes::{App, service_filter};
 pub use server::{Bound, ServeError, ServerSettings, serve};

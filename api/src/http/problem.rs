@@ -92,6 +92,7 @@ impl From<CommandError> for Problem {
             CommandError::Alarm(refused) => Self::new(StatusCode::CONFLICT, refused.code(), detail),
             CommandError::Invalid(Rejection { code, .. }) => Self::invalid(code, detail),
             CommandError::Busy => Self::busy(),
+            CommandError::Moved => Self::new(StatusCode::SERVICE_UNAVAILABLE, "shard.no_owner", detail),
             CommandError::Unavailable(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage.unavailable", detail)
             }
@@ -115,6 +116,9 @@ impl From<StoreError> for Problem {
         let (status, code) = match &error {
             StoreError::SetAside { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "twin.set_aside"),
             StoreError::Damaged { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "state.damaged"),
+            StoreError::NoOwner { .. } | StoreError::Elsewhere { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "shard.no_owner")
+            }
             StoreError::NotRecovered => (StatusCode::SERVICE_UNAVAILABLE, "state.unavailable"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "state.unavailable"),
         };

@@ -21,11 +21,11 @@ use warp::{
 };
 
 use super::{
-    alarms, dashboards, docs, flow, fork, ingest, plant,
+    alarms, cluster, dashboards, docs, flow, fork, ingest, plant,
     problem::{Problem, Reply},
     quality, refold, stream,
     table::{Operation, Route, all_routes},
-    twins,
+    twins, uploads,
 };
 
 /// Longest time in which nothing of a body comes.
@@ -180,6 +180,10 @@ where
         headers,
         body,
     };
+    if is_of_control(route.operation) {
+        // A node that comes back must not say that there is no plant model, or no dashboard.
+        call.app.node.control_recovered().await?;
+    }
     match route.operation {
         Operation::GetTwin => twins::get(&call).await,
         Operation::ListTwins => twins::list(&call).await,
@@ -205,6 +209,10 @@ where
             call.app.node.write_history().await;
             Ok(json(StatusCode::OK, br#"{"written":true}"#.to_vec()))
         }
+        Operation::Checkpoints => {
+            let items = call.app.node.checkpoints(&call.principal.tenant).await?;
+            ok(&serde_json::json!({"items": items, "cursor": null}))
+        }
         Operation::Flow => flow::get(&call).await,
         Operation::RfidImpinj => ingest::take(&call, ingest::What::Rfid(RfidFormat::Impinj)).await,
         Operation::RfidZebra => ingest::take(&call, ingest::What::Rfid(RfidFormat::Zebra)).await,
@@ -214,7 +222,31 @@ where
         Operation::GetDashboard => dashboards::get(&call),
         Operation::PutDashboard => dashboards::put(&call).await,
         Operation::RemoveDashboard => dashboards::remove(&call).await,
+        Operation::Cluster => cluster::get(&call).await,
+        Operation::Drain => cluster::drain(&call).await,
+        Operation::CreateUpload => uploads::create(&call).await,
+        Operation::ListUploads => uploads::list(&call),
+        Operation::GetUpload => uploads::get(&call),
+        Operation::AppendUpload => uploads::append(&call).await,
+        Operation::RemoveUpload => uploads::remove(&call).await,
+        Operation::UploadRejected => uploads::rejected(&call).await,
+        Operation::ListAttachments => uploads::attachments(&call).await,
+        Operation::GetAttachment => uploads::attachment(&call).await,
     }
+}
+
+/// Whether an operation is about plant models or dashboards.
+fn is_of_control(operation: Operation) -> bool {
+    matches!(
+        operation,
+        Operation::GetPlant
+            | Operation::PutPlant
+            | Operation::PlanPlant
+            | Operation::ListDashboards
+            | Operation::GetDashboard
+            | Operation::PutDashboard
+            | Operation::RemoveDashboard
+    )
 }
 
 fn warp_query(query: &str) -> Result<Vec<(String, String)>, Problem> {

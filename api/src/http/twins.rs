@@ -233,7 +233,7 @@ pub(super) async fn runs(call: &Call, of: fn(&Twin) -> Vec<RunView>) -> Result<R
     ok(&json!({"items": items, "cursor": null}))
 }
 
-async fn exists(call: &Call, id: &TwinId) -> Result<(), Problem> {
+pub(super) async fn exists(call: &Call, id: &TwinId) -> Result<(), Problem> {
     call.app.node.recovered(id).await?;
     match call.app.node.twins().with(id, |_| ())? {
         Some(()) => Ok(()),

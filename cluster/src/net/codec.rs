@@ -46,7 +46,7 @@ impl Decoder for AsBytes {
     }
 }
 
-const ERRANDS: [(&str, Errand); 7] = [
+const ERRANDS: [(&str, Errand); 8] = [
     ("/gemba.cluster.Node/Append", Errand::Append),
     ("/gemba.cluster.Node/Vote", Errand::Vote),
     ("/gemba.cluster.Node/PreVote", Errand::PreVote),
@@ -54,6 +54,7 @@ const ERRANDS: [(&str, Errand); 7] = [
     ("/gemba.cluster.Node/Transfer", Errand::Transfer),
     ("/gemba.cluster.Node/Hello", Errand::Hello),
     ("/gemba.cluster.Node/Batch", Errand::Batch),
+    ("/gemba.cluster.Node/Ask", Errand::Ask),
 ];
 
 /// The path of an errand.

@@ -43,6 +43,8 @@ pub enum Errand {
     Hello,
     /// A batch for the owner of a shard, on behalf of another node's clients.
     Batch,
+    /// A short question about a shard, on behalf of another node's clients.
+    Ask,
 }
 
 /// Why a message was not answered.
@@ -143,7 +145,7 @@ impl Line {
                     Errand::Vote | Errand::PreVote => RPCTypes::Vote,
                     Errand::Transfer => RPCTypes::TransferLeader,
                     Errand::Piece => RPCTypes::InstallSnapshot,
-                    Errand::Append | Errand::Hello | Errand::Batch => RPCTypes::AppendEntries,
+                    Errand::Append | Errand::Hello | Errand::Batch | Errand::Ask => RPCTypes::AppendEntries,
                 },
                 id: self.node,
                 target: self.target,
@@ -264,10 +266,11 @@ impl RaftNetworkV2<Kind> for Line {
         request: TransferLeaderRequest<Kind>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Kind>, RPCError<Kind>> {
+        // Until the other one has taken over nobody takes anything: better late than not at all.
         self.ask(
             Errand::Transfer,
             wire::write_transfer(&request),
-            option.soft_ttl(),
+            option.soft_ttl().max(self.heartbeat * 10),
             |answer| wire::read_transfer_reply(&answer),
         )
         .await

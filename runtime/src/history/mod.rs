@@ -15,7 +15,7 @@ use std::{path::PathBuf, time::Duration};
 
 pub(crate) use self::{
     compaction::{compact, delete_older},
-    file::{folder_of, name_of, write as write_sheet},
+    file::{folder_of, name_of, replace, write as write_sheet},
     rows::{KPIS, ROLLUPS, STATES, address, day_of, push_rollup},
     sheet::{Cell, Sheet},
     writer::{FlushError, ShardWriter},

@@ -310,7 +310,7 @@ impl Batch {
             events + quiet.len(),
             rejections,
             Some(permit),
-            self.account.clone(),
+            Some(self.account.clone()),
             self.settle_later(),
         );
         quiet

@@ -10,9 +10,10 @@ mod ticket;
 use std::sync::Arc;
 
 use gemba_twins::id::TenantId;
+use tokio::sync::watch;
 
 pub use batch::Batch;
-pub(crate) use batch::{Payload, Submission, dedupe_key};
+pub(crate) use batch::{Item, Payload, Submission, dedupe_key};
 pub(crate) use ticket::TicketState;
 pub use ticket::{SubmitError, Ticket};
 
@@ -111,6 +112,8 @@ struct Inner {
     plants: Arc<PlantDirectory>,
     router: Arc<Router>,
     presences: Presences,
+    /// Whether nothing is taken in yet.
+    is_shut: watch::Sender<bool>,
 }
 
 impl Ingest {
@@ -127,6 +130,7 @@ impl Ingest {
                 plants,
                 router,
                 presences: Presences::default(),
+                is_shut: watch::Sender::new(false),
             }),
         }
     }
@@ -137,10 +141,23 @@ impl Ingest {
         Batch::new(self.clone(), tenant, source)
     }
 
+    /// Nothing is taken in until [`Ingest::open`].
+    pub(crate) fn shut(&self) {
+        self.inner.is_shut.send_replace(true);
+    }
+
+    pub(crate) fn open(&self) {
+        self.inner.is_shut.send_replace(false);
+    }
+
     /// Passes the admission gate, or says that the node is busy (HTTP 429).
     #[must_use]
     pub fn try_admit(&self, tenant: &TenantId, messages: usize, bytes: usize) -> Option<Permit> {
-        let permit = self.inner.gate.try_enter(tenant, messages, bytes);
+        let permit = if *self.inner.is_shut.borrow() {
+            None
+        } else {
+            self.inner.gate.try_enter(tenant, messages, bytes)
+        };
         if permit.is_none() {
             metrics::counter!(names::ADMISSION_REFUSED, "tenant" => tenant.as_str().to_owned()).increment(1);
         }
@@ -149,6 +166,8 @@ impl Ingest {
 
     /// Waits at the admission gate: a connector that stops reading meanwhile pushes back on its sender.
     pub async fn admit(&self, tenant: &TenantId, messages: usize, bytes: usize) -> Permit {
+        // The sender lives as long as the node.
+        let _ = self.inner.is_shut.subscribe().wait_for(|is_shut| !is_shut).await;
         self.inner.gate.enter(tenant, messages, bytes).await
     }
 }

@@ -29,6 +29,9 @@ pub enum SubmitError {
     /// The journal could not write (disk full, broken).
     #[error("storage is not available: {0} (nothing was acknowledged; send it again)")]
     Storage(Arc<str>),
+    /// The shard changes its owner.
+    #[error("the shard is changing its owner (nothing was acknowledged; send it again)")]
+    Moved,
     /// The node is stopping.
     #[error("the node is stopping (nothing was acknowledged; send it again)")]
     Stopping,
@@ -46,7 +49,8 @@ pub(crate) struct TicketState {
     remaining: AtomicUsize,
     failure: Mutex<Option<SubmitError>>,
     permit: Mutex<Option<Permit>>,
-    account: Arc<Account>,
+    /// Where its outcomes are booked; none for messages of another node's, which books them itself.
+    account: Option<Arc<Account>>,
     settle: Mutex<Option<Settle>>,
     waker: AtomicWaker,
 }
@@ -58,7 +62,7 @@ impl TicketState {
         parts: usize,
         rejections: Vec<(u32, Rejection)>,
         permit: Option<Permit>,
-        account: Arc<Account>,
+        account: Option<Arc<Account>>,
         settle: Option<Settle>,
     ) -> Arc<Self> {
         let ends = (0..messages).map(|_| AtomicU8::new(PENDING)).collect();
@@ -108,8 +112,10 @@ impl TicketState {
                 end => ends[usize::from(end)] += 1,
             }
         }
-        self.account.ended(ends);
-        self.account.taken_back(unpromised);
+        if let Some(account) = &self.account {
+            account.ended(ends);
+            account.taken_back(unpromised);
+        }
         let settle = self.settle.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(settle) = settle {
             settle(
@@ -121,6 +127,18 @@ impl TicketState {
         }
         drop(self.permit.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.waker.wake();
+    }
+
+    /// Whether its messages came to another node.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.account.is_none()
+    }
+
+    /// How each message ended so far; `None` where nothing was promised.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = Option<End>> {
+        self.ends
+            .iter()
+            .map(|end| End::from_number(end.load(Ordering::Acquire)))
     }
 
     fn outcomes(&self) -> Result<Vec<Outcome>, SubmitError> {
@@ -158,7 +176,7 @@ fn gravity(end: u8) -> u8 {
 
 /// Resolves to the outcomes of a batch's messages, in the order they were pushed.
 #[must_use = "nothing may be acknowledged before the ticket resolves"]
-pub struct Ticket(pub(super) Arc<TicketState>);
+pub struct Ticket(pub(crate) Arc<TicketState>);
 
 impl Future for Ticket {
     type Output = Result<Vec<Outcome>, SubmitError>;

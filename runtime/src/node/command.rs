@@ -34,6 +34,9 @@ pub enum CommandError {
     /// Too much is under way.
     #[error("the node is busy (try again in a second)")]
     Busy,
+    /// The shard is changing its owner.
+    #[error("the shard is changing its owner (nothing was changed; try again)")]
+    Moved,
     /// The storage is not available.
     #[error("storage is not available: {0} (nothing was changed; try again)")]
     Unavailable(String),

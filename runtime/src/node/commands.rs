@@ -73,6 +73,9 @@ impl Node {
             .gate
             .try_enter(tenant, 1, 4_096)
             .ok_or(CommandError::Busy)?;
+        if let Some(cluster) = &self.inner.cluster {
+            return cluster.command(shard, kind).await;
+        }
         let (reply, answer) = oneshot::channel();
         self.inner
             .router

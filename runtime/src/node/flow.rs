@@ -108,9 +108,7 @@ impl Node {
         to: Timestamp,
     ) -> Result<PlantFlow, ReadError> {
         let twins = self.twins().clone();
-        for table in &twins.tables {
-            table.recovered().await?;
-        }
+        self.all_recovered().await?;
         let now = clock::now();
         let from = from.floor_to(HOUR_MS).min(now);
         let to = to.plus_ms(HOUR_MS - 1).floor_to(HOUR_MS).min(now).max(from);

@@ -11,9 +11,10 @@ use super::StartError;
 use crate::{
     settings::NodeSettings,
     store::{Store, StoreError},
+    uploads::Uploads,
 };
 
-pub(super) fn open(settings: NodeSettings) -> Result<(NodeSettings, Journal, Store), StartError> {
+pub(super) fn open(settings: NodeSettings) -> Result<(NodeSettings, Journal, Store, Uploads), StartError> {
     let folder_error = |error: std::io::Error| StartError::Folder {
         folder: settings.data_dir.display().to_string(),
         detail: error.to_string(),
@@ -31,7 +32,8 @@ pub(super) fn open(settings: NodeSettings) -> Result<(NodeSettings, Journal, Sto
     let mut options = JournalOptions::new(settings.data_dir.join("journal"));
     options.segment_bytes = settings.segment_bytes;
     let journal = Journal::open(options).map_err(|error| StartError::Journal(error.to_string()))?;
-    Ok((settings, journal, store))
+    let uploads = Uploads::open(settings.data_dir.clone(), settings.uploads).map_err(folder_error)?;
+    Ok((settings, journal, store, uploads))
 }
 
 /// What a check of a data folder found.
@@ -57,7 +59,7 @@ pub fn verify(data_dir: &Path, seen: &mut dyn FnMut(u64)) -> Result<FolderReport
     };
     let mut settings = NodeSettings::new(data_dir.to_owned());
     settings.shards = shards;
-    let (_, journal, store) = open(settings)?;
+    let (_, journal, store, _) = open(settings)?;
     let found = journal.verify(seen);
     let mut report = FolderReport {
         records: found.records,

@@ -2,7 +2,7 @@
 //!
 //! Promises: runs where blocking is allowed and never holds a shard; what fails is tried again at the next turn and
 //! counted; at a clean stop all that was folded is in the files. The journal is trimmed only up to what the history,
-//! the shard's snapshot and `journal.retention` all allow.
+//! the checkpoint, the shard's snapshot and `journal.retention` all allow.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,6 +48,26 @@ pub(super) struct HistoryState {
     upkeep_at: Option<Instant>,
     /// Up to which seq a shard's events are older than the retention; found once, goes on from there.
     expired: BTreeMap<u16, u64>,
+    /// The journal was nearly full when it was looked at last.
+    pub(super) alarmed: bool,
+}
+
+/// Whom the journal is kept for when it is trimmed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needed {
+    /// The snapshots, the files and the warehouse.
+    ByAll,
+    /// Not the warehouse: what it lacks stands in the files.
+    WithoutWarehouse,
+}
+
+impl HistoryState {
+    /// The shards and the newest seq of each that stands in files.
+    pub(super) fn written(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.writers
+            .iter()
+            .map(|(shard, writer)| (*shard, writer.offset.next.saturating_sub(1)))
+    }
 }
 
 /// Takes a turn every few seconds for as long as the node runs.
@@ -99,6 +119,9 @@ impl Inner {
         }
         if due(&mut state.upkeep_at, UPKEEP_EVERY, true) && !last {
             self.upkeep(&mut state);
+        }
+        if !last {
+            self.keep_within_limits(&mut state);
         }
     }
 
@@ -239,7 +262,7 @@ impl Inner {
         }
     }
 
-    fn tenants_of(&self, shard: u16) -> BTreeSet<TenantId> {
+    pub(super) fn tenants_of(&self, shard: u16) -> BTreeSet<TenantId> {
         let map = self.twins.tables[usize::from(shard)]
             .map
             .read()
@@ -298,7 +321,7 @@ impl Inner {
         }
         if let Some(retention) = self.settings.journal_retention {
             let cutoff = now.plus_ms(-i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
-            if let Err(error) = self.trim(state, cutoff) {
+            if let Err(error) = self.trim(state, cutoff, Needed::ByAll) {
                 tracing::warn!(%error, "journal not trimmed; trying again");
             }
         }
@@ -306,7 +329,12 @@ impl Inner {
 
     /// Gives up the journal's segments of which every event was received before `cutoff`, stands in a snapshot and in
     /// the history.
-    fn trim(&self, state: &mut HistoryState, cutoff: Timestamp) -> Result<(), String> {
+    pub(super) fn trim(
+        &self,
+        state: &mut HistoryState,
+        cutoff: Timestamp,
+        needed: Needed,
+    ) -> Result<(), String> {
         let shards = (0..self.settings.shards).chain([crate::shard::router::control_number()]);
         for shard in shards {
             let snapshot = self.store.meta(shard).map_err(|error| error.to_string())?.seq;
@@ -316,7 +344,13 @@ impl Inner {
                 None if self.settings.history.folder.is_none() || shard >= self.settings.shards => u64::MAX,
                 None => 0,
             };
-            let most = snapshot.min(exported);
+            let checkpointed = match &self.checkpoint {
+                Some(checkpoint) if needed == Needed::ByAll && shard < self.settings.shards => {
+                    checkpoint.floor(shard)
+                }
+                _ => u64::MAX,
+            };
+            let most = snapshot.min(exported).min(checkpointed);
             let expired = self.expired(
                 shard,
                 state.expired.get(&shard).copied().unwrap_or_default(),
@@ -324,7 +358,9 @@ impl Inner {
                 cutoff,
             )?;
             state.expired.insert(shard, expired);
-            if expired > 0 {
+            if let Some(cluster) = self.cluster.as_ref().filter(|_| expired > 0) {
+                cluster.purge(shard, expired);
+            } else if expired > 0 {
                 let purged = self.journal.purge_up_to(ShardId::new(shard), Seq::new(expired));
                 purged.map_err(|error| error.to_string())?;
             }

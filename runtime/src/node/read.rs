@@ -145,7 +145,7 @@ impl Node {
         limit: usize,
     ) -> Result<(Vec<RejectedItem>, Option<String>), ReadError> {
         let shard = self.inner.router.rejected_shard(tenant);
-        self.inner.twins.tables[usize::from(shard)].recovered().await?;
+        self.shard_recovered(shard).await?;
         let after = after.and_then(|id| rejected_seq(id, shard)).unwrap_or_default();
         let (inner, tenant) = (self.inner.clone(), tenant.clone());
         blocking(move || {

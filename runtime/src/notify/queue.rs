@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use tokio::sync::Notify;
@@ -21,6 +21,7 @@ use crate::store::{Store, StoreError};
 #[derive(Default)]
 pub(crate) struct Notifier {
     pub(super) lanes: Vec<Arc<Lane>>,
+    owned: Owned,
 }
 
 /// One destination, and what waits for it.
@@ -29,7 +30,14 @@ pub(super) struct Lane {
     state: Mutex<LaneState>,
     /// Something waits, or was told.
     pub(super) woken: Notify,
+    /// Which shards are this node's to tell of; all, where it is alone.
+    owned: Owned,
 }
+
+/// Says which shards a node owns.
+pub(crate) type Owns = Arc<dyn Fn(u16) -> bool + Send + Sync>;
+
+type Owned = Arc<OnceLock<Owns>>;
 
 #[derive(Default)]
 struct LaneState {
@@ -43,7 +51,7 @@ struct LaneState {
 impl Notifier {
     /// Destinations, and how far each was told when the node ran last.
     pub(crate) fn new(destinations: Vec<Destination>, store: &Store) -> Result<Self, StoreError> {
-        let mut lanes = Vec::new();
+        let (mut lanes, owned) = (Vec::new(), Owned::default());
         for destination in destinations {
             let told = store.told(&destination.name)?;
             let state = LaneState {
@@ -54,14 +62,76 @@ impl Notifier {
                 destination,
                 state: Mutex::new(state),
                 woken: Notify::new(),
+                owned: owned.clone(),
             }));
         }
-        Ok(Self { lanes })
+        Ok(Self { lanes, owned })
+    }
+
+    /// Only the owner of a shard tells of it; the other replicas keep what it may not have told.
+    pub(crate) fn set_owned(&self, owns: Owns) {
+        // Set once, before the first shard comes back.
+        let _ = self.owned.set(owns);
+    }
+
+    /// Shards have come to this node.
+    pub(crate) fn wake(&self) {
+        self.lanes.iter().for_each(|lane| lane.woken.notify_one());
+    }
+
+    /// How far each destination was told of the shards that are owned here.
+    pub(crate) fn told(&self) -> Vec<(String, Vec<(u16, Told)>)> {
+        let lanes = self.lanes.iter();
+        let told = lanes.map(|lane| {
+            let state = lane.lock();
+            let own = state.told.iter().filter(|(shard, _)| lane.owns(**shard));
+            (
+                lane.destination.name.clone(),
+                own.map(|(shard, told)| (*shard, *told)).collect(),
+            )
+        });
+        told.collect()
+    }
+
+    /// The owner of a shard has told a destination so far.
+    pub(crate) fn hear_told(&self, destination: &str, shard: u16, told: Told) {
+        for lane in self
+            .lanes
+            .iter()
+            .filter(|lane| lane.destination.name == destination)
+        {
+            let mut state = lane.lock();
+            let known = state.told.entry(shard).or_default();
+            if *known < told {
+                *known = told;
+                state.unsaved.insert(shard, told);
+                state
+                    .waiting
+                    .retain(|notice| notice.shard != shard || notice.told() > told);
+                drop(state);
+                lane.woken.notify_one();
+            }
+        }
     }
 
     /// Whether nobody is told anything.
     pub(crate) fn is_idle(&self) -> bool {
         self.lanes.is_empty()
+    }
+
+    /// Another node's state of a shard, with how far it had told each destination, took the place of this node's.
+    pub(crate) fn taken_over(&self, shard: u16, store: &Store) -> Result<(), StoreError> {
+        for lane in &self.lanes {
+            let told = store.told(&lane.destination.name)?;
+            let told = told.into_iter().find(|(known, _)| *known == shard);
+            let mut state = lane.lock();
+            state.waiting.retain(|notice| notice.shard != shard);
+            match told {
+                Some((_, told)) => state.told.insert(shard, told),
+                None => state.told.remove(&shard),
+            };
+        }
+        Ok(())
     }
 
     /// Something became of an alarm, live or in a replay. A shard hands its notices over in order.
@@ -129,19 +199,25 @@ impl Lane {
 
     /// What is to be told next.
     pub(super) fn next(&self) -> Option<Arc<Notice>> {
-        self.lock().waiting.front().cloned()
+        let state = self.lock();
+        state
+            .waiting
+            .iter()
+            .find(|notice| self.owns(notice.shard))
+            .cloned()
+    }
+
+    fn owns(&self, shard: u16) -> bool {
+        self.owned.get().is_none_or(|owns| owns(shard))
     }
 
     /// It was told, or refused for good.
     pub(super) fn done(&self, notice: &Notice) {
         let mut state = self.lock();
         // It may have been dropped meanwhile, for a newer one.
-        if state
-            .waiting
-            .front()
-            .is_some_and(|first| first.shard == notice.shard && first.told() == notice.told())
-        {
-            state.waiting.pop_front();
+        let is_it = |other: &Arc<Notice>| other.shard == notice.shard && other.told() == notice.told();
+        if let Some(at) = state.waiting.iter().position(is_it) {
+            state.waiting.remove(at);
         }
         state.told.insert(notice.shard, notice.told());
         state.unsaved.insert(notice.shard, notice.told());

@@ -4,18 +4,14 @@
 //! 425, 429 and 5xx are tried again; every other status refuses it for good. The signature is over
 //! `id.timestamp.body`, so that a receiver can tell who sent it and when.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::hmac;
-use rustls_pki_types::{CertificateDer, pem::PemObject};
-use ureq::{
-    Agent,
-    tls::{Certificate, RootCerts, TlsConfig},
-};
+use ureq::Agent;
 
 use super::{deliver::Failed, message::cloud_event, notice::Notice};
-use crate::clock;
+use crate::{clock, outbound};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -27,24 +23,10 @@ pub(super) struct Webhook {
 
 impl Webhook {
     pub(super) fn new(url: &str, secret: Option<Vec<u8>>, ca: Option<&Path>) -> Result<Self, String> {
-        let is_tls = url.starts_with("https://");
-        if !is_tls && !url.starts_with("http://") {
+        if !url.starts_with("https://") && !url.starts_with("http://") {
             return Err("url does not begin with https:// or http://".into());
         }
-        let roots = if is_tls { roots(ca)? } else { Vec::new() };
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::Specific(Arc::new(roots)))
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build();
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .timeout_global(Some(TIMEOUT))
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .user_agent(concat!("gemba/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
+        let agent = outbound::agent(ca, None, TIMEOUT)?;
         Ok(Self {
             url: url.to_owned(),
             secret,
@@ -86,23 +68,6 @@ fn sign(secret: &[u8], id: &str, timestamp: i64, body: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     let signed = [format!("{id}.{timestamp}.").as_bytes(), body].concat();
     format!("v1,{}", STANDARD.encode(hmac::sign(&key, &signed)))
-}
-
-fn roots(ca: Option<&Path>) -> Result<Vec<Certificate<'static>>, String> {
-    if let Some(file) = ca {
-        let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let certificates = read.map_err(|error| format!("ca {}: {error}", file.display()))?;
-        return Ok(certificates
-            .iter()
-            .map(|der| Certificate::from_der(der).to_owned())
-            .collect());
-    }
-    let trusted = rustls_native_certs::load_native_certs();
-    Ok(trusted
-        .certs
-        .iter()
-        .map(|der| Certificate::from_der(der).to_owned())
-        .collect())
 }
 
 #[cfg(test)]

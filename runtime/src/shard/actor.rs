@@ -5,6 +5,7 @@
 //! Never blocks: the journal's commit and the snapshot's write report back by message.
 
 mod commands;
+mod replica;
 mod turns;
 mod wave;
 
@@ -13,17 +14,19 @@ use std::{
     sync::Arc,
 };
 
-use gemba_cluster::{AppendError, Journal};
+use gemba_cluster::{AppendError, Applied, Frame, Group, Journal, ProposeError, Role};
 use gemba_twins::{
     alarm::{AlarmSaid, AlarmState},
     event::Origin,
     id::{TenantId, TwinId},
     refolded::Refolded,
     time::Timestamp,
+    twin::Twin,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use self::replica::Replica;
 use super::{
     Core,
     outbox::Transfer,
@@ -38,6 +41,7 @@ use crate::{
     ingest::{Payload, Submission, SubmitError, TicketState},
     node::{CommandError, Health},
     store::StoreError,
+    table::Entry,
 };
 
 /// What a shard actor is told.
@@ -55,6 +59,19 @@ pub(crate) enum ShardMsg {
         first: u64,
         result: Result<(), AppendError>,
     },
+    /// A majority has a frame: it is to be folded (replicated shards only, as what follows).
+    Committed(Frame, oneshot::Sender<Result<(), String>>),
+    /// The fate of a proposal.
+    Proposed {
+        number: u64,
+        result: Result<Applied, ProposeError>,
+    },
+    /// The group says what this replica is.
+    Role(Group, Role),
+    /// Write a snapshot of what is folded now, for another replica.
+    Cut(oneshot::Sender<Result<(), String>>),
+    /// End at once; another state takes this one's place.
+    Leave(oneshot::Sender<()>),
     /// A second passed.
     Turn(Timestamp),
     /// Encode some more of the snapshot.
@@ -74,6 +91,7 @@ pub(crate) struct Command {
     pub(crate) reply: oneshot::Sender<Result<u64, CommandError>>,
 }
 
+#[derive(Clone)]
 pub(crate) enum CommandKind {
     /// Set attributes by a JSON merge patch, if the twin is at a revision.
     SetAttributes {
@@ -121,10 +139,13 @@ struct Pending {
     /// `None` for a repetition of something that is still on its way: it waits for that to be durable.
     record: Option<Record>,
     bytes: usize,
+    /// What a repetition is recognised by; 0 where it cannot be.
+    dedupe: u128,
 }
 
 /// A frame that is with the journal.
 struct Flight {
+    /// Its first seq; of a replicated shard, whose log gives out the seqs, the number of the proposal.
     first: u64,
     pending: Vec<Pending>,
     /// The dedupe window's count when its last record was taken in.
@@ -139,6 +160,8 @@ pub(crate) struct ShardArguments {
     pub(crate) router: Arc<Router>,
     pub(crate) snapshots: Arc<Semaphore>,
     pub(crate) health: Arc<Health>,
+    /// Whether a group decides what is durable.
+    pub(crate) is_replicated: bool,
 }
 
 pub(crate) struct ShardState {
@@ -166,6 +189,8 @@ pub(crate) struct ShardState {
     stopping: Option<oneshot::Sender<()>>,
     /// Folding cannot go on: the state store lost something.
     broken: Option<Arc<str>>,
+    replica: Option<Replica>,
+    leaving: Option<oneshot::Sender<()>>,
 }
 
 impl Actor for ShardActor {
@@ -200,6 +225,8 @@ impl Actor for ShardActor {
             turns: 0,
             stopping: None,
             broken: None,
+            replica: arguments.is_replicated.then(Replica::default),
+            leaving: None,
         };
         state.hearing.clone_from(&state.core.heard);
         state.core.watch_deadlines();
@@ -218,6 +245,13 @@ impl Actor for ShardActor {
             ShardMsg::Confirm { by, up_to } => state.confirm(by, up_to),
             ShardMsg::Command(command) => state.command(command),
             ShardMsg::Written { first, result } => state.written(first, result),
+            ShardMsg::Committed(frame, done) => {
+                let _ = done.send(state.committed(&frame));
+            }
+            ShardMsg::Proposed { number, result } => state.proposed(number, result),
+            ShardMsg::Role(group, role) => state.role(group, &role),
+            ShardMsg::Cut(reply) => state.cut(reply),
+            ShardMsg::Leave(left) => state.leave(left),
             ShardMsg::Turn(now) => state.turn(now),
             ShardMsg::SnapshotStep => state.step_snapshot(),
             ShardMsg::SnapshotWritten { collected, result } => state.snapshot_written(*collected, result),
@@ -229,6 +263,9 @@ impl Actor for ShardActor {
 
 impl ShardState {
     fn submit(&mut self, submission: Submission) {
+        if !self.serves() {
+            return self.router.send_on(self.core.number, submission);
+        }
         let Submission { ticket, items, arena } = submission;
         if let Some(reason) = self.refusal() {
             items
@@ -242,8 +279,8 @@ impl ShardState {
             let bytes = &arena[start..end];
             start = end;
             let done = Done::Ticket(ticket.clone(), item.index);
-            if !self.core.dedupe.insert(item.dedupe) {
-                self.repeated(done);
+            if !self.is_new(item.dedupe) {
+                self.repeated(done, item.dedupe);
                 continue;
             }
             let record = match item.payload {
@@ -255,13 +292,14 @@ impl ShardState {
                 done,
                 record: Some(record),
                 bytes: bytes.len(),
+                dedupe: item.dedupe,
             });
         }
         self.dispatch();
     }
 
     /// Sent before. If the first one may still be on its way, the answer waits until that is durable.
-    fn repeated(&mut self, done: Done) {
+    fn repeated(&mut self, done: Done, dedupe: u128) {
         if self.flights.is_empty() && self.queue.is_empty() {
             if let Done::Ticket(ticket, index) = done {
                 ticket.end(index, End::Duplicate);
@@ -271,6 +309,7 @@ impl ShardState {
                 done,
                 record: None,
                 bytes: 0,
+                dedupe,
             });
         }
     }
@@ -281,7 +320,7 @@ impl ShardState {
 
     fn hear(&mut self, transfer: Transfer) {
         let high = self.hearing.get(&transfer.from).copied().unwrap_or_default();
-        if transfer.previous > high || self.refusal().is_some() {
+        if transfer.previous > high || self.refusal().is_some() || !self.serves() {
             // Something before it is missing; the sender sends all of it again.
             return;
         }
@@ -303,7 +342,9 @@ impl ShardState {
 
     fn confirm(&mut self, by: u16, up_to: Origin) {
         self.core.outbox.confirm(by, up_to);
-        self.send_messages();
+        if self.serves() {
+            self.send_messages();
+        }
     }
 
     fn send_messages(&mut self) {
@@ -320,7 +361,21 @@ impl ShardState {
             done,
             record: Some(record),
             bytes,
+            dedupe: 0,
         });
+    }
+
+    /// What a command that led to this record is answered: the twin's revision, or a version.
+    fn answer_of(&self, record: &Record) -> Option<u64> {
+        match record {
+            Record::Event(event) => match self.core.table.entry(&event.twin)? {
+                Entry::Resident(slot) => Some(slot.with(Twin::rev)),
+                Entry::Passive => None,
+            },
+            Record::Plant(plant) => Some(plant.version),
+            Record::Dashboard(dashboard) => Some(dashboard.version),
+            Record::Rejected(_) | Record::Resolved { .. } => None,
+        }
     }
 }
 

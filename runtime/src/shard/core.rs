@@ -385,6 +385,23 @@ impl Core {
         self.table.set_folded(self.seq);
     }
 
+    /// Tells the subscribers of every twin: another node's state took the place of this one's.
+    pub(crate) fn publish_all(&mut self) -> Result<(), StoreError> {
+        let known: Vec<TwinId> = {
+            let map = self.table.map.read().unwrap_or_else(PoisonError::into_inner);
+            map.keys()
+                .filter(|id| self.shared.hub.wants(id.tenant()) != Wants::None)
+                .cloned()
+                .collect()
+        };
+        for id in known {
+            let slot = self.activate(&id)?;
+            self.changed.push(slot);
+        }
+        self.publish();
+        Ok(())
+    }
+
     /// Enters every twin in memory that waits for time to pass among the deadlines.
     pub(crate) fn watch_deadlines(&mut self) {
         let map = self.table.map.read().unwrap_or_else(PoisonError::into_inner);

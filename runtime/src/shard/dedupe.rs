@@ -60,6 +60,11 @@ impl Dedupe {
         self.count - self.order.len() as u64
     }
 
+    /// Whether a key is in the window.
+    pub(crate) fn contains(&self, key: u128) -> bool {
+        self.keys.contains(&key)
+    }
+
     /// Takes a key in; false when it is in the window already. Key 0 stands for "cannot be recognised".
     pub(crate) fn insert(&mut self, key: u128) -> bool {
         if key == 0 {

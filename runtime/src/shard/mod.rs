@@ -14,7 +14,8 @@ mod snapshot;
 
 pub(crate) use actor::{Command, CommandKind, ShardActor, ShardArguments, ShardMsg};
 pub(crate) use core::{Core, Shared};
+pub(crate) use outbox::Transfer;
 pub(crate) use record::{RejectedRecord, ShardMeta, Way};
 pub(crate) use recovery::recover;
-pub(crate) use router::Router;
+pub(crate) use router::{Beyond, Router};
 pub(crate) use snapshot::rejected_page;

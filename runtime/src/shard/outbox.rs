@@ -49,7 +49,19 @@ impl Outbox {
 
     /// Takes a message for a shard; its origin is higher than those before it.
     pub(crate) fn push(&mut self, to: u16, event: Event) {
-        self.lanes.entry(to).or_default().waiting.push_back(event);
+        let lane = self.lanes.entry(to).or_default();
+        // A replica may hear of a confirmation before it has folded what was confirmed.
+        if event.origin.is_none_or(|origin| origin > lane.confirmed) {
+            lane.waiting.push_back(event);
+        }
+    }
+
+    /// A new owner does not know what its predecessor sent.
+    pub(crate) fn send_again(&mut self) {
+        for lane in self.lanes.values_mut() {
+            lane.sent = 0;
+            lane.silent_turns = 0;
+        }
     }
 
     /// What can be sent now, by receiving shard.
@@ -81,9 +93,7 @@ impl Outbox {
 
     /// The receiver has everything up to `up_to` on disk.
     pub(crate) fn confirm(&mut self, by: u16, up_to: Origin) {
-        let Some(lane) = self.lanes.get_mut(&by) else {
-            return;
-        };
+        let lane = self.lanes.entry(by).or_default();
         while lane.waiting.front().is_some_and(|event| origin(event) <= up_to) {
             lane.waiting.pop_front();
             lane.sent = lane.sent.saturating_sub(1);

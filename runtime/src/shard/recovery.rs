@@ -45,12 +45,13 @@ pub(crate) enum RecoverError {
     },
 }
 
-/// Brings a shard back. Blocks; run it where blocking is allowed.
+/// Brings a shard back, with the journal's records up to `until`. Blocks; run it where blocking is allowed.
 pub(crate) fn recover(
     number: u16,
     shared: Shared,
     table: Arc<TwinTable>,
     journal: &Journal,
+    until: u64,
 ) -> Result<Core, RecoverError> {
     let began = clock::instant();
     let store_error = |source| RecoverError::Store {
@@ -72,7 +73,9 @@ pub(crate) fn recover(
     }
     core.restore(restored).map_err(store_error)?;
     let from_snapshot = core.seq;
-    replay(&mut core, journal)?;
+    if core.seq < until {
+        replay(&mut core, journal, until)?;
+    }
     core.shared
         .notifier
         .begin(number, core.seq, &core.shared.store)
@@ -91,7 +94,7 @@ pub(crate) fn recover(
     Ok(core)
 }
 
-fn replay(core: &mut Core, journal: &Journal) -> Result<(), RecoverError> {
+fn replay(core: &mut Core, journal: &Journal, until: u64) -> Result<(), RecoverError> {
     let number = core.number;
     let at = |seq: u64, detail: String| RecoverError::Journal {
         shard: number,
@@ -110,6 +113,9 @@ fn replay(core: &mut Core, journal: &Journal) -> Result<(), RecoverError> {
     core.begin_batch(0);
     for frame in journal.read(shard, Seq::new(core.seq + 1)) {
         let frame = frame.map_err(|error| at(core.seq + 1, error.to_string()))?;
+        if frame.first().get() > until {
+            break;
+        }
         for (seq, bytes) in (frame.first().get()..).zip(frame.records()) {
             if seq > core.seq {
                 if seq != core.seq + 1 {

@@ -20,6 +20,9 @@ use crate::{
 
 impl ShardState {
     pub(super) fn command(&mut self, command: Command) {
+        if !self.serves() {
+            return answer(command.reply, Err(CommandError::Moved));
+        }
         match self.refusal() {
             Some(reason) => answer(command.reply, Err(CommandError::Unavailable(reason.to_string()))),
             None => {
@@ -135,6 +138,7 @@ impl ShardState {
                 done: Done::Reply(reply),
                 record: Some(record),
                 bytes: wave.len() - start,
+                dedupe: 0,
             });
         }
         pending

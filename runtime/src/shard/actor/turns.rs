@@ -26,9 +26,13 @@ impl ShardState {
         if self.broken.is_some() {
             return;
         }
-        self.tick(now);
-        self.core.outbox.turn();
-        self.send_messages();
+        self.look_for_majority();
+        if self.serves() {
+            self.tick(now);
+            self.core.outbox.turn();
+            self.send_messages();
+        }
+        self.begin_cut();
         self.snapshot_if_due();
         if self.turns.is_multiple_of(30) && self.snapshot_permit.is_none() {
             self.core.passivate(self.seconds());
@@ -37,6 +41,9 @@ impl ShardState {
         metrics::gauge!(names::TWINS_RESIDENT, "shard" => shard.clone()).set(self.core.resident as f64);
         let known = self.core.table.map.read().map_or(0, |map| map.len());
         metrics::gauge!(names::TWINS_KNOWN, "shard" => shard.clone()).set(known as f64);
+        if self.replica.is_some() {
+            metrics::gauge!(names::SHARD_QUEUE, "shard" => shard.clone()).set(self.waiting() as f64);
+        }
         metrics::gauge!(names::OUTBOX_WAITING, "shard" => shard).set(self.core.outbox.len() as f64);
         self.dispatch();
     }
@@ -156,11 +163,18 @@ impl ShardState {
             self.core.folded_since_snapshot = 0;
             self.core.dirty.clear();
         }
-        self.finish_stop();
+        let result = result.map_err(|error| error.to_string());
+        self.answer_cuts(&result);
+        if !self.finish_leave() {
+            self.finish_stop();
+        }
     }
 
     pub(super) fn stop(&mut self, stopped: oneshot::Sender<()>) {
         self.stopping = Some(stopped);
+        if self.replica.is_some() {
+            self.step_down();
+        }
         self.finish_stop();
     }
 

@@ -6,19 +6,18 @@ use std::{
 };
 
 use gemba_cluster::{Append, AppendError, Epoch, FrameBuilder, Seq, ShardId};
-use gemba_twins::{event::Event, twin::Twin};
+use gemba_twins::event::Event;
 use tracing::{error, warn};
 
 use super::{Done, Flight, Pending, ShardMsg, ShardState, answer, fail};
 use crate::{
     accounts::End, metric_definitions as names, node::CommandError, shard::record::Record, store::StoreError,
-    table::Entry,
 };
 
 impl ShardState {
     /// Sends what waits to the journal, if nothing of this shard is there.
     pub(super) fn dispatch(&mut self) {
-        if !self.flights.is_empty() || self.failure.is_some() || self.broken.is_some() {
+        if !self.flights.is_empty() || self.failure.is_some() || self.broken.is_some() || !self.serves() {
             return;
         }
         // Commands go first: what they depend on (a revision) is what was folded last.
@@ -65,6 +64,9 @@ impl ShardState {
             flight.pending.push(pending);
         }
         flights.push((flight, frame));
+        if self.replica.is_some() {
+            return self.propose(flights);
+        }
         for (flight, frame) in flights {
             self.append(flight, frame);
         }
@@ -161,15 +163,8 @@ impl ShardState {
             {
                 heard_from.insert(origin.shard);
             }
-            let value = match (&pending.done, &record) {
-                (Done::Reply(_), Record::Event(event)) => {
-                    self.core.table.entry(&event.twin).and_then(|entry| match entry {
-                        Entry::Resident(slot) => Some(slot.with(Twin::rev)),
-                        Entry::Passive => None,
-                    })
-                }
-                (Done::Reply(_), Record::Plant(plant)) => Some(plant.version),
-                (Done::Reply(_), Record::Dashboard(dashboard)) => Some(dashboard.version),
+            let value = match &pending.done {
+                Done::Reply(_) => self.answer_of(&record),
                 _ => None,
             };
             ended.push((pending.done, end, value));
@@ -208,6 +203,7 @@ impl ShardState {
                 done,
                 record: None,
                 bytes: 0,
+                dedupe: 0,
             })
             .collect(),
             &reason,

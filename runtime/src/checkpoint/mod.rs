@@ -1,0 +1,232 @@
+//! The checkpoint: history on its way into the warehouse, exactly once.
+//!
+//! Promises: for each tenant, shard and table there is one channel of Snowpipe Streaming; a row's seq is its offset, and
+//! sending goes on only from the offset that the warehouse says is committed. Reads the journal behind the shards, off
+//! the hot path; a warehouse that does not answer costs disk only, and the journal is trimmed only past what is
+//! committed. Memory is bounded by the requests under way. Knows nothing of twins' states.
+
+mod batch;
+mod breaker;
+mod client;
+mod dead;
+mod key;
+mod lane;
+mod metric_names;
+mod place;
+mod rows;
+mod settings;
+mod view;
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use gemba_cluster::{Journal, ShardId};
+use gemba_twins::id::TenantId;
+use tokio::sync::Semaphore;
+
+pub(crate) use self::{batch::received_after, lane::Lane};
+use self::{client::Client, metric_names as names, place::Place};
+pub use self::{
+    rows::Table,
+    settings::{Secret, SnowflakeSettings},
+    view::{ChannelState, ChannelView},
+};
+use crate::clock;
+
+/// What all channels share.
+pub(crate) struct Shared {
+    settings: Arc<SnowflakeSettings>,
+    client: Client,
+    journal: Journal,
+    /// What is kept of the channels, and dead letters.
+    root: PathBuf,
+}
+
+type Views = BTreeMap<Place, Arc<Mutex<ChannelView>>>;
+
+/// The checkpoint of a node.
+pub(crate) struct Checkpoint {
+    shared: Arc<Shared>,
+    views: Mutex<Views>,
+    /// Up to which seq each shard is known to hold no tenant without a channel.
+    surveyed: Mutex<BTreeMap<u16, (usize, u64)>>,
+    requests: Arc<Semaphore>,
+    stop: tokio::sync::watch::Sender<bool>,
+}
+
+impl Checkpoint {
+    /// The checkpoint of a journal; an error where its settings cannot work.
+    pub(crate) fn new(
+        settings: Arc<SnowflakeSettings>,
+        journal: Journal,
+        root: PathBuf,
+    ) -> Result<Self, String> {
+        names::describe();
+        let requests = Arc::new(Semaphore::new(settings.requests_max.max(1)));
+        Ok(Self {
+            shared: Arc::new(Shared {
+                client: Client::new(settings.clone())?,
+                settings,
+                journal,
+                root,
+            }),
+            views: Mutex::default(),
+            surveyed: Mutex::default(),
+            requests,
+            stop: tokio::sync::watch::Sender::new(false),
+        })
+    }
+
+    /// Whether a shard's twins are other than when it was looked at; `twins` is their number.
+    pub(crate) fn wants_survey(&self, shard: u16, twins: usize, folded: u64) -> bool {
+        let mut surveyed = self.surveyed.lock().unwrap_or_else(PoisonError::into_inner);
+        match surveyed.get_mut(&shard) {
+            // No new twin, no new tenant.
+            Some((known, up_to)) if *known == twins => {
+                *up_to = folded;
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Makes the channels that a shard's tenants lack. `twins` and `folded` are from before the tenants were listed.
+    pub(crate) fn survey(
+        &self,
+        shard: u16,
+        tenants: impl IntoIterator<Item = TenantId>,
+        twins: usize,
+        folded: u64,
+    ) -> Vec<Lane> {
+        let (mut fresh, mut whole) = (Vec::new(), true);
+        let mut views = self.views();
+        let tables = |tenant: TenantId| Table::ALL.map(|table| (tenant.clone(), table));
+        for (tenant, table) in tenants.into_iter().flat_map(tables) {
+            let place = Place { tenant, shard, table };
+            if views.contains_key(&place) {
+                continue;
+            }
+            let channel = place.channel(&self.shared.settings.channel_prefix);
+            let view = Arc::new(Mutex::new(ChannelView::new(&place, &channel)));
+            match Lane::load(&self.shared, place.clone(), &view) {
+                Ok(lane) => {
+                    fresh.push(lane);
+                    views.insert(place, view);
+                }
+                Err(error) => {
+                    whole = false;
+                    tracing::error!(channel, %error, "a channel does not begin; trying again");
+                }
+            }
+        }
+        if whole {
+            let mut surveyed = self.surveyed.lock().unwrap_or_else(PoisonError::into_inner);
+            surveyed.insert(shard, (twins, folded));
+        }
+        fresh
+    }
+
+    /// Works one channel until the node stops; `until` answers the newest seq that may be sent, `None` at the end.
+    pub(crate) async fn work(self: Arc<Self>, mut lane: Lane, until: impl Fn() -> Option<u64>) {
+        let mut stop = self.stop.subscribe();
+        let view = lane.view();
+        loop {
+            let Ok(permit) = self.requests.clone().acquire_owned().await else {
+                return;
+            };
+            let Some(until) = until() else { return };
+            if *stop.borrow() {
+                return;
+            }
+            let shared = self.shared.clone();
+            let turn = tokio::task::spawn_blocking(move || {
+                let wait = lane.turn(&shared, until);
+                drop(permit);
+                (lane, wait)
+            });
+            let Ok((back, wait)) = turn.await else {
+                // The panic has been printed. Nothing is lost: the journal keeps what is not committed.
+                let mut view = view.lock().unwrap_or_else(PoisonError::into_inner);
+                view.state = ChannelState::Refused;
+                view.last_error =
+                    Some("the channel's task panicked (restart the node, and report it)".into());
+                return;
+            };
+            lane = back;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    /// Ends all channels after what they are at.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Up to which seq a shard's journal is needed by no channel.
+    pub(crate) fn floor(&self, shard: u16) -> u64 {
+        let surveyed = self.surveyed.lock().unwrap_or_else(PoisonError::into_inner);
+        let surveyed = surveyed.get(&shard).map_or(0, |(_, up_to)| *up_to);
+        let views = self.views();
+        let of_shard = views.iter().filter(|(place, _)| place.shard == shard);
+        of_shard
+            .map(|(_, view)| view.lock().unwrap_or_else(PoisonError::into_inner).clear_to)
+            .fold(surveyed, u64::min)
+    }
+
+    /// How a tenant's channels stand; all of them for `None`.
+    pub(crate) fn channels(&self, tenant: Option<&TenantId>) -> Vec<ChannelView> {
+        let views: Vec<ChannelView> = self
+            .views()
+            .iter()
+            .filter(|(place, _)| tenant.is_none_or(|tenant| *tenant == place.tenant))
+            .map(|(_, view)| view.lock().unwrap_or_else(PoisonError::into_inner).clone())
+            .collect();
+        let now = clock::now();
+        let journal = &self.shared.journal;
+        let at = |view: ChannelView| {
+            let newest = journal.last_seq(ShardId::new(view.shard)).get();
+            let oldest = (newest > view.clear_to)
+                .then(|| batch::received_after(journal, view.shard, view.clear_to))
+                .flatten();
+            view.at(newest, oldest, now)
+        };
+        views.into_iter().map(at).collect()
+    }
+
+    /// Tells the recorder how the channels stand.
+    pub(crate) fn measure(&self) {
+        let mut sums: BTreeMap<(TenantId, &'static str), (u64, u64, f64)> = BTreeMap::new();
+        let mut fenced = 0_u32;
+        for view in self.channels(None) {
+            fenced += u32::from(view.state == ChannelState::Fenced);
+            if let Some(tenant) = view.tenant {
+                let sum = sums.entry((tenant, view.stream)).or_default();
+                sum.0 += view.lag_events;
+                sum.1 += view.lag_bytes;
+                sum.2 = sum.2.max(view.lag_s.unwrap_or_default());
+            }
+        }
+        for ((tenant, stream), (events, bytes, seconds)) in sums {
+            let labels = [("tenant", tenant.to_string()), ("table", stream.to_owned())];
+            metrics::gauge!(names::LAG_EVENTS, &labels).set(events as f64);
+            metrics::gauge!(names::LAG_BYTES, &labels).set(bytes as f64);
+            metrics::gauge!(names::LAG_SECONDS, &labels).set(seconds);
+        }
+        metrics::gauge!(names::FENCED).set(f64::from(fenced));
+        metrics::gauge!(names::BREAKER_OPEN).set(f64::from(u8::from(self.shared.client.is_closed())));
+    }
+
+    /// How often it is looked for new tenants.
+    pub(crate) const SURVEY_EVERY: Duration = Duration::from_secs(1);
+
+    fn views(&self) -> std::sync::MutexGuard<'_, Views> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
