@@ -96,7 +96,7 @@ fn model(machines: usize) -> String {
     text.push_str(
         "alarms:
   - {id: hot, applies_to: machine, condition: metrics.temperature_c > 80, priority: high, deadband: 5, on_delay: 5s}
-  - {id: shakes, applies_to: machine, condition: metrics.vibration_mm > 5, priority: medium}
+  - {id: overload, applies_to: machine, condition: metrics.power_kw > 50, priority: medium}
   - {id: down, applies_to: machine, condition: state.execution == \"down\", priority: medium, on_delay: 20s}
   - {id: silent, applies_to: machine, stale: 5m, priority: low}
 ",
