@@ -9,17 +9,17 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use gemba_cluster::{
-    Append, Apply, Ballots, Boxed, Cut, Epoch, Errand, Frame, FrameBody, FrameBuilder, Group, Journal,
+    Append, Apply, Ballots, Boxed, Cut, Epoch, Frame, FrameBody, FrameBuilder, Group, Journal,
     JournalOptions, Seq, ShardId, Timing,
-    keeper::{Keeper, KeeperOptions, Shards},
+    keeper::{Keeper, KeeperOptions, LateKeeper, Shards},
     map::Member,
-    net::{AddressBook, Answers, Authority, Credentials, Lines, PeerName, Port, PortLimits, Refusal},
+    net::{AddressBook, Authority, Credentials, Lines, PeerName, Port, PortLimits, Refusal},
 };
 
 const RECORDS: usize = 500;
@@ -80,25 +80,6 @@ impl Shards for Counts {
     }
 }
 
-/// A port opens before its keeper is there.
-#[derive(Default)]
-struct Late(Mutex<Option<Keeper>>);
-
-impl Answers for Late {
-    fn answer(
-        &self,
-        from: PeerName,
-        errand: Errand,
-        shard: ShardId,
-        body: Bytes,
-    ) -> Boxed<'static, Result<Bytes, Refusal>> {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(keeper) => keeper.answer(from, errand, shard, body),
-            None => Box::pin(async { Err(Refusal::NotNow("not yet".into())) }),
-        }
-    }
-}
-
 struct Node {
     keeper: Keeper,
     lines: Lines,
@@ -111,7 +92,7 @@ async fn node(folder: &std::path::Path, authority: &Authority, number: u64) -> R
     let name = PeerName::new("bench", number)?;
     let made = authority.certify(&name)?;
     let credentials = Credentials::read(authority.certificate(), &made.certificate, &made.key)?;
-    let (book, late) = (AddressBook::default(), Arc::new(Late::default()));
+    let (book, late) = (AddressBook::default(), Arc::new(LateKeeper::default()));
     let lines = Lines::new(credentials.clone(), book.clone());
     let any: SocketAddr = ([127, 0, 0, 1], 0).into();
     let port = Port::open(any, credentials, PortLimits::default(), late.clone()).await?;
@@ -134,7 +115,7 @@ async fn node(folder: &std::path::Path, authority: &Authority, number: u64) -> R
         rebalances: true,
     })
     .await?;
-    *late.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper.clone());
+    late.set(keeper.clone());
     let mut map = keeper.map();
     tokio::spawn(async move {
         loop {

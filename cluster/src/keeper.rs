@@ -12,7 +12,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
 };
 
 use bytes::Bytes;
@@ -388,6 +388,32 @@ impl Answers for Keeper {
                 let answered = group.answer(errand, body).await;
                 answered.map_err(|error| Refusal::NotNow(error.to_string()))
             }),
+        }
+    }
+}
+
+/// Answers for a keeper that comes later: a port opens before there is one, and says so until then.
+#[derive(Default)]
+pub struct LateKeeper(OnceLock<Keeper>);
+
+impl LateKeeper {
+    /// The keeper is there; only the first one counts.
+    pub fn set(&self, keeper: Keeper) {
+        let _ = self.0.set(keeper);
+    }
+}
+
+impl Answers for LateKeeper {
+    fn answer(
+        &self,
+        from: PeerName,
+        errand: Errand,
+        shard: ShardId,
+        body: Bytes,
+    ) -> Boxed<'static, Result<Bytes, Refusal>> {
+        match self.0.get() {
+            Some(keeper) => keeper.answer(from, errand, shard, body),
+            None => Box::pin(async { Err(Refusal::NotNow("the node is starting".into())) }),
         }
     }
 }

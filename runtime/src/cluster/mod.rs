@@ -16,12 +16,11 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use gemba_cluster::{
-    Ballots, Boxed, Errand, Group, Journal, ShardId, Timing, Undelivered,
-    keeper::{JoinError, Keeper, KeeperOptions},
+    Ballots, Errand, Group, Journal, ShardId, Timing, Undelivered,
+    keeper::{JoinError, Keeper, KeeperOptions, LateKeeper},
     map::{ClusterMap, Member, MemberState},
-    net::{AddressBook, Answers, Credentials, Lines, PeerName, Port, PortLimits, Refusal},
+    net::{AddressBook, Credentials, Lines, Port, PortLimits},
 };
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -58,25 +57,6 @@ pub(crate) struct Cluster {
     is_caught_up: watch::Sender<bool>,
 }
 
-/// The port opens before there is a keeper to answer.
-#[derive(Default)]
-struct Late(Mutex<Option<Keeper>>);
-
-impl Answers for Late {
-    fn answer(
-        &self,
-        from: PeerName,
-        errand: Errand,
-        shard: ShardId,
-        body: Bytes,
-    ) -> Boxed<'static, Result<Bytes, Refusal>> {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(keeper) => keeper.answer(from, errand, shard, body),
-            None => Box::pin(async { Err(Refusal::NotNow("the node is starting".into())) }),
-        }
-    }
-}
-
 /// Whether a journal is of a member of a cluster.
 pub(crate) fn is_member(journal: &Journal) -> bool {
     journal.log(ShardId::MAP).is_some()
@@ -90,7 +70,7 @@ impl Cluster {
         let (name, node) = (credentials.name.cluster.clone(), credentials.name.node);
         let folder = keeping.shared.settings.data_dir.clone();
         let ballots = Ballots::open(&folder.join("raft.redb")).map_err(|error| error.to_string())?;
-        let (book, late) = (AddressBook::default(), Arc::new(Late::default()));
+        let (book, late) = (AddressBook::default(), Arc::new(LateKeeper::default()));
         let lines = Lines::new(credentials.clone(), book.clone());
         let port = Port::open(settings.listen, credentials, PortLimits::default(), late.clone())
             .await
@@ -127,7 +107,7 @@ impl Cluster {
         .map_err(|error| error.to_string())?;
         sending.set_keeper(keeper.clone());
         keeping.set_keeper(keeper.clone());
-        *late.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper.clone());
+        late.set(keeper.clone());
         info!(cluster = name, node, address = %port.address(), "member of a cluster");
         let cluster = Arc::new(Self {
             node,

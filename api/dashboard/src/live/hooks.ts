@@ -46,11 +46,11 @@ const useWanted = (id: string, wanted: Wanted | null): void => {
 
 export type Twins = { told: Told; ready: boolean };
 
-/** All twins of a kind (jobs: those in progress) by address; whoever asks is drawn again at each change of any. */
-export const useTwins = (kind: Kind): Twins => {
+/** Twins of a kind as `part` of what is told keeps them, or as they were. */
+const useKind = (kind: Kind, part: "told" | "layout"): Twins => {
   const at = useAt();
   useWanted(kind, WANTED[kind]);
-  const told = useAppSelector((state) => state.twins.told[kind]);
+  const told = useAppSelector((state) => state.twins[part][kind]);
   const live = useAppSelector((state) => state.twins.live[kind] ?? false);
   const past = useAppSelector((state) => (at === null ? null : state.past.told[kind]));
   const pastReady = useAppSelector((state) => at === null || (state.past.at === at && !state.past.loading));
@@ -60,19 +60,11 @@ export const useTwins = (kind: Kind): Twins => {
   );
 };
 
+/** All twins of a kind (jobs: those in progress) by address; whoever asks is drawn again at each change of any. */
+export const useTwins = (kind: Kind): Twins => useKind(kind, "told");
+
 /** The same, but told anew only when twins come or go, or are given another name or place. */
-export const useLayout = (kind: Kind): Twins => {
-  const at = useAt();
-  useWanted(kind, WANTED[kind]);
-  const told = useAppSelector((state) => state.twins.layout[kind]);
-  const live = useAppSelector((state) => state.twins.live[kind] ?? false);
-  const past = useAppSelector((state) => (at === null ? null : state.past.told[kind]));
-  const pastReady = useAppSelector((state) => at === null || (state.past.at === at && !state.past.loading));
-  return useMemo(
-    () => (at === null ? { told: told ?? NONE, ready: live || told !== undefined } : { told: past ?? NONE, ready: pastReady }),
-    [at, told, live, past, pastReady],
-  );
-};
+export const useLayout = (kind: Kind): Twins => useKind(kind, "layout");
 
 /**
  * One twin as the subscription to its kind tells it; somebody has to hold that one. While `awake` is false, it stays as it
