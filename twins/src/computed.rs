@@ -80,8 +80,8 @@ impl Twin {
 
     /// The readings of the time `at` were folded: works out what follows from them, and from what was folded before.
     pub(crate) fn compute_sealed(&mut self, at: Timestamp, effects: &mut Effects) {
-        let analysis = self.config.as_ref().and_then(|config| config.analysis.clone());
-        let Some(analysis) = analysis.filter(|analysis| !analysis.computed.is_empty()) else {
+        let analysis = self.config.as_ref().and_then(|config| config.analysis.as_ref());
+        let Some(analysis) = analysis.filter(|analysis| !analysis.computed.is_empty()).cloned() else {
             return;
         };
         let mut changed = 0_u32;

@@ -11,6 +11,8 @@ use std::{
 /// Failures in a row after which the breaker opens.
 const FAILURES: u32 = 5;
 const WAIT_MAX: Duration = Duration::from_secs(300);
+/// Whoever may not ask looks again after this at the latest: the one that tries for all may have succeeded meanwhile.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest wait of a channel of its own.
 const CHANNEL_WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -40,10 +42,11 @@ impl Breaker {
     pub(super) fn allows(&self, now: Instant) -> Result<(), Duration> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match state.closed_until {
-            Some(until) if until > now => Err(until - now),
+            Some(until) if until > now => Err((until - now).min(LOOK_EVERY)),
             Some(_) => {
                 // This one tries for all; the others wait for what it finds.
-                state.closed_until = Some(now + grown(self.first_wait, state.failures, WAIT_MAX));
+                let wait = grown(self.first_wait, state.failures.saturating_sub(FAILURES), WAIT_MAX);
+                state.closed_until = Some(now + wait);
                 Ok(())
             }
             None => Ok(()),
@@ -99,7 +102,8 @@ mod tests {
         assert!(breaker.is_open() && breaker.allows(start).is_err());
         let later = start + Duration::from_secs(2);
         assert!(breaker.allows(later).is_ok(), "one tries");
-        assert!(breaker.allows(later).is_err(), "the others wait for it");
+        let told = breaker.allows(later).expect_err("the others wait for it");
+        assert!(told <= LOOK_EVERY, "and hear soon that it succeeded: {told:?}");
         breaker.succeeded();
         assert!(!breaker.is_open() && breaker.allows(later).is_ok());
     }
