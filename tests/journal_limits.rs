@@ -55,6 +55,14 @@ fn wait_through_an_outage(what: &str, mut is_over: impl FnMut() -> Option<()>) {
     panic!("{what} did not come about");
 }
 
+/// What the journal's segments take on the disk.
+fn journal_bytes(plant: &Plant) -> u64 {
+    let segments = std::fs::read_dir(plant.data().join("journal")).expect("a journal");
+    // A segment that has just been trimmed takes nothing.
+    let lengths = segments.filter_map(|segment| segment.ok()?.metadata().ok());
+    lengths.map(|segment| segment.len()).sum()
+}
+
 /// A limit that 500 such readings reach.
 const LIMITS: &str = "[history]\nevery_s = 1\n[snapshot]\nevents = 10\nevery_s = 1\n\
                       [journal]\nsegment_bytes = 1048576\nmax_bytes = 4194304\n";
@@ -109,6 +117,9 @@ fn what_a_full_journal_spills_is_named_and_stands_in_the_files() {
     wait_until("twice the limit is taken", || {
         number += if feed_large(&node, number) { 10 } else { 0 };
         (number >= to).then_some(())
+    });
+    wait_until("the journal gave up what is above its limit", || {
+        (journal_bytes(&plant) < 4 << 20).then_some(())
     });
     fake.set_down(false);
     wait_through_an_outage("the channels have what is left", || {
