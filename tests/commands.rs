@@ -6,7 +6,7 @@
 mod support;
 
 use std::{
-    io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    io::{BufRead, BufReader, Seek, SeekFrom, Write},
     path::Path,
     process::Stdio,
 };
@@ -472,27 +472,4 @@ fn the_demo_shows_a_plant_that_lives_and_its_data_can_be_served_on() {
     }
     let path = node.get(&format!("/v1/twins/{name}"));
     assert!(path["state"]["flow_path"][1].is_object(), "{path}");
-}
-
-/// Colours were written into files and pipes.
-#[test]
-fn what_goes_into_a_pipe_has_no_colours() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut serve = command(&["serve", "--http", "127.0.0.1:0", "--mqtt", "off", "--data-dir"]);
-    let mut node = serve
-        .arg(folder.path())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("gemba starts");
-    let mut lines = BufReader::new(node.stdout.take().expect("its output")).lines();
-    let ready = lines.by_ref().map_while(Result::ok).any(|line| line == "ready");
-    assert!(ready);
-    node.kill().expect("killed");
-    node.wait().expect("reaped");
-    let mut logged = String::new();
-    let mut stderr = node.stderr.take().expect("its log");
-    stderr.read_to_string(&mut logged).expect("text");
-    assert!(logged.contains("shard recovered"), "{logged}");
-    assert!(!logged.contains('\u{1b}'), "{logged}");
 }

@@ -105,7 +105,7 @@ export const open = async (browser, demo, path = "/", { viewport = DESKTOP, sche
   page.on("console", (message) => {
     // The browser tells a 404 as an error, also where it is the answer: what another part of the product would say, or a
     // job that was not there yet at the moment looked at.
-    const missing = message.text().includes("404") && /\/v1\/(cluster|checkpoints|quality|alarms|twins\/.*(forecast|\?at=))/.test(message.location().url);
+    const missing = message.text().includes("404") && /\/v1\/(quality|alarms|twins\/.*(forecast|\?at=))/.test(message.location().url);
     if (message.type() === "error" && !missing && !expected.some((pattern) => pattern.test(message.text()))) faults.push(`console: ${message.text()} (${message.location().url})`);
   });
   page.on("pageerror", (error) => faults.push(`error: ${error.message}`));

@@ -3,6 +3,9 @@
 //! Promises: errors are one sentence on stderr that names the thing and the mend; exit status 0 done, 1 failed, 2
 //! wrong usage; `--json` where a script would want it.
 
+#[macro_use]
+mod output;
+
 mod alarms;
 mod certs;
 mod client;

@@ -3,6 +3,7 @@ import { createApi, fetchBaseQuery, type FetchBaseQueryError } from "@reduxjs/to
 import type { SerializedError } from "@reduxjs/toolkit";
 import { t } from "../words";
 import type {
+  Checkpoint, Cluster, Upload,
   Alarm, AlarmEntry, AlarmFigures, AppliedPlant, Dashboard, DashboardHead, FlowAnswer, ForecastAnswer, HistoryPoint, Plan, PlantChange, Problem,
   Ready, RejectedMessage, Run, Sensor, SourceCounts, Twin,
 } from "./shapes";
@@ -85,14 +86,15 @@ export const http = createApi({
       query: ({ id, what, ...body }) => ({ url: `v1/alarms/${path(id)}/${what}`, method: "POST", body }),
       invalidatesTags: ["alarms"],
     }),
-    /** What other parts of the product may answer; 404 means that this node does not have it. */
-    other: build.query<unknown, string>({ query: (url) => url, keepUnusedDataFor: 5 }),
+    cluster: build.query<Cluster, void>({ query: () => "v1/cluster" }),
+    checkpoints: build.query<List<Checkpoint>, void>({ query: () => ({ url: "v1/checkpoints", params: { limit: 1000 } }) }),
+    uploads: build.query<List<Upload>, void>({ query: () => ({ url: "v1/uploads", params: { limit: 20 } }) }),
   }),
 });
 
 export const {
   usePlantQuery, usePlantTextQuery, usePlanPlantMutation, useApplyPlantMutation, useTwinsQuery, useHistoryQuery, useIngestQuery,
-  useRejectedQuery, useRetryRejectedMutation, useReadyQuery, useOtherQuery, useFlowQuery, useBoardsQuery, useBoardQuery, useSaveBoardMutation, useRemoveBoardMutation, useAlarmsQuery, useAlarmFiguresQuery,
+  useRejectedQuery, useRetryRejectedMutation, useReadyQuery, useClusterQuery, useCheckpointsQuery, useUploadsQuery, useFlowQuery, useBoardsQuery, useBoardQuery, useSaveBoardMutation, useRemoveBoardMutation, useAlarmsQuery, useAlarmFiguresQuery,
   useAlarmHistoryQuery, useSetAlarmMutation, useForecastQuery, useShiftsQuery, useMachineJobsQuery, useQualityQuery,
 } = http;
 

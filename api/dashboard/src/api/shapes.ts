@@ -29,6 +29,9 @@ export type AlarmState = Alarm["state"];
 export type Priority = Alarm["priority"];
 export type Run = Schemas["Run"];
 export type Sensor = Schemas["Sensor"];
+export type Cluster = Schemas["Cluster"];
+export type Checkpoint = Schemas["Checkpoint"];
+export type Upload = Schemas["Upload"];
 export type ForecastAnswer = Schemas["Forecast"];
 export type Kind = Twin["kind"];
 

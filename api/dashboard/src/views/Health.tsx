@@ -2,7 +2,7 @@
 import Alert from "@mui/material/Alert";
 import Button from "@mui/material/Button";
 import { type ReactElement, useEffect, useMemo, useRef, useState } from "react";
-import { detail, isMissing, useIngestQuery, useOtherQuery, usePlantQuery, useReadyQuery, useRejectedQuery, useRetryRejectedMutation } from "../api/http";
+import { detail, useIngestQuery, usePlantQuery, useRejectedQuery, useRetryRejectedMutation } from "../api/http";
 import type { RejectedMessage, SourceCounts } from "../api/shapes";
 import { useMoment } from "../app/time";
 import { useLayout } from "../live/hooks";
@@ -12,9 +12,9 @@ import { addsUp, rates, unknownDevices } from "../model/ingest";
 import { Empty } from "../parts/Empty";
 import { Panel } from "../parts/Panel";
 import { QualityPanel } from "../parts/Quality";
-import { State } from "../parts/State";
 import { t } from "../words";
 import { Bind } from "./Bind";
+import { Standing } from "./Standing";
 
 const EVERY_MS = 2_000;
 
@@ -85,54 +85,6 @@ const Message = ({ item, onBind }: { item: RejectedMessage; onBind: (id: string)
   );
 };
 
-const NodeState = (): ReactElement => {
-  const { data: ready } = useReadyQuery(undefined, { pollingInterval: 5_000 });
-  const cluster = useOtherQuery("v1/cluster", { pollingInterval: 10_000 });
-  const checkpoints = useOtherQuery("v1/checkpoints", { pollingInterval: 10_000 });
-  return (
-    <div className="three">
-      <Panel title={t("health.node")}>
-        {ready ? (
-          <dl className="pairs">
-            <div><dt>{t("health.status")}</dt><dd><State area="health" word={ready.status} /></dd></div>
-            <div><dt>{t("health.shards")}</dt><dd>{t("health.of", { part: ready.shards_recovered, whole: ready.shards })}</dd></div>
-          </dl>
-        ) : <Empty>{t("common.loading")}</Empty>}
-        <p className="note"><a href="/metrics">{t("health.metrics")}</a></p>
-      </Panel>
-      <Other title={t("health.cluster")} answer={cluster} />
-      <Other title={t("health.checkpoints")} answer={checkpoints} />
-    </div>
-  );
-};
-
-type Answer = { data?: unknown; error?: Parameters<typeof detail>[0] };
-
-/** What another part of the product tells: a list as a table, an object as pairs, or that it is not there. */
-const Other = ({ title, answer }: { title: string; answer: Answer }): ReactElement => {
-  const { data, error } = answer;
-  const simple = (value: unknown): string => (value === null || value === undefined ? t("common.absent") : typeof value === "object" ? (Array.isArray(value) ? value.map(simple).join(", ") : JSON.stringify(value)) : typeof value === "number" ? number(value, Number.isInteger(value) ? 0 : 2) : String(value));
-  const object = data as Record<string, unknown> | undefined;
-  const items = (Array.isArray(object?.items) ? object.items : Object.values(object ?? {}).find(Array.isArray)) as Record<string, unknown>[] | undefined;
-  const columns = [...new Set((items ?? []).slice(0, 20).flatMap((item) => (item && typeof item === "object" ? Object.keys(item) : [])))].slice(0, 7);
-  const pairs = Object.entries(object ?? {}).filter(([name, value]) => !Array.isArray(value) && name !== "cursor");
-  return (
-    <Panel title={title}>
-      {error ? <Empty>{isMissing(error) ? t("common.unavailable") : detail(error)}</Empty> : object === undefined ? <Empty>{t("common.loading")}</Empty> : (
-        <>
-          {pairs.length > 0 && <dl className="pairs">{pairs.map(([name, value]) => <div key={name}><dt>{name.replaceAll("_", " ")}</dt><dd>{simple(value)}</dd></div>)}</dl>}
-          {items && (items.length === 0 ? <Empty>{t("common.none")}</Empty> : (
-            <div className="scroll" tabIndex={0} role="region" aria-label={title}>
-              <table className="plain-table"><thead><tr>{columns.map((name) => <th key={name} scope="col">{name.replaceAll("_", " ")}</th>)}</tr></thead>
-                <tbody>{items.slice(0, 100).map((item, index) => <tr key={index}>{columns.map((name) => <td key={name}>{simple(item[name])}</td>)}</tr>)}</tbody></table>
-            </div>
-          ))}
-        </>
-      )}
-    </Panel>
-  );
-};
-
 export const Health = (): ReactElement => {
   const rejected = useRejectedQuery(undefined, { pollingInterval: 5_000 });
   const plant = usePlantQuery();
@@ -162,7 +114,7 @@ export const Health = (): ReactElement => {
           <ul className="messages">{items.map((item) => <Message key={item.id} item={item} onBind={setBind} />)}</ul>
         )}
       </Panel>
-      <NodeState />
+      <Standing />
       <QualityPanel />
       {bind !== null && <Bind device={bind} twins={addresses.filter((address) => idOf(address) !== bind)} onClose={() => setBind(null)} onBound={(text) => { setBind(null); setSaid(text); }} />}
     </>
