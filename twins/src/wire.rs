@@ -4,6 +4,7 @@
 //! skipped. The address stands first, so that a journal can be scanned for one twin without reading the rest.
 
 mod config;
+mod reading;
 
 use prost::Message;
 use thiserror::Error;
@@ -192,21 +193,11 @@ fn boxed(text: Option<String>) -> Option<Box<str>> {
 impl Event {
     /// Appends the event's bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let wire = EventWire {
-            tenant: self.twin.tenant().as_str().to_owned(),
-            kind: self.twin.kind() as u32,
-            id: self.twin.id().to_owned(),
-            at_ms: self.at.ms(),
-            received_after_ms: self.received_at.ms_since(self.at),
-            source: self.source.to_string(),
-            message_id: self.message_id.to_string(),
-            origin: self.origin.map(|origin| OriginWire {
-                shard: u32::from(origin.shard),
-                seq: origin.seq,
-                index: origin.index,
-            }),
-            body: Some(body_to_wire(&self.body)),
-        };
+        // Only messages between twins have an origin.
+        if let (Body::Reading(reading), None) = (&self.body, self.origin) {
+            return reading::encode(self, reading, out);
+        }
+        let wire = event_to_wire(self);
         out.reserve(wire.encoded_len());
         wire.encode_raw(out);
     }
@@ -265,6 +256,24 @@ fn peek_text(bytes: &[u8], tag: u8) -> Option<(&str, &[u8])> {
     };
     let (text, rest) = rest.split_at_checked(length)?;
     Some((str::from_utf8(text).ok()?, rest))
+}
+
+fn event_to_wire(event: &Event) -> EventWire {
+    EventWire {
+        tenant: event.twin.tenant().as_str().to_owned(),
+        kind: event.twin.kind() as u32,
+        id: event.twin.id().to_owned(),
+        at_ms: event.at.ms(),
+        received_after_ms: event.received_at.ms_since(event.at),
+        source: event.source.to_string(),
+        message_id: event.message_id.to_string(),
+        origin: event.origin.map(|origin| OriginWire {
+            shard: u32::from(origin.shard),
+            seq: origin.seq,
+            index: origin.index,
+        }),
+        body: Some(body_to_wire(&event.body)),
+    }
 }
 
 fn body_to_wire(body: &Body) -> BodyWire {

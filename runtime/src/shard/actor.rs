@@ -273,6 +273,8 @@ impl ShardState {
                 .for_each(|_| ticket.fail(SubmitError::Storage(reason.clone())));
             return;
         }
+        self.queue.reserve(items.len());
+        self.queue_bytes.reserve(arena.len());
         let mut start = 0;
         for item in items {
             let end = item.end as usize;

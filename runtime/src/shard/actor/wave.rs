@@ -33,7 +33,7 @@ impl ShardState {
         let mut frame = FrameBuilder::new();
         let mut flight = Flight {
             first: next,
-            pending: Vec::new(),
+            pending: Vec::with_capacity(pending.len()),
             dedupe_count,
         };
         let mut flights = Vec::new();
