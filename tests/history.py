@@ -1,7 +1,8 @@
 """Reads a history folder with DuckDB and with Polars and prints what both count, as one line of JSON.
 
-Usage: history.py FOLDER TENANT
+Usage: history.py FOLDER TENANT, or history.py --file FILE for an export.
 """
+import glob
 import json
 import sys
 
@@ -11,8 +12,36 @@ import polars
 folder, tenant = sys.argv[1], sys.argv[2]
 
 
+def of_file(path):
+    counts = duckdb.sql(f"SELECT count(*), sum(value) FILTER (WHERE metric = 'good_count') FROM read_parquet('{path}')").fetchall()[0]
+    twins = duckdb.sql(f"SELECT DISTINCT twin FROM read_parquet('{path}') ORDER BY 1").fetchall()
+    frame = polars.read_parquet(path)
+    return {
+        "duckdb": {"rows": counts[0], "twins": [twin for (twin,) in twins], "sum": counts[1]},
+        "polars": {
+            "rows": frame.height,
+            "twins": frame["twin"].unique().sort().to_list(),
+            "sum": frame.filter(polars.col("metric") == "good_count")["value"].sum(),
+        },
+    }
+
+
 def files(kind):
     return f"{folder}/tenant={tenant}/kind={kind}/*/*.parquet"
+
+
+ALARMS = ["twin", "rule", "event", "state", "priority", "message", "value", "done_by", "comment"]
+
+
+def alarms_with_duckdb():
+    rows = duckdb.sql(
+        f"SELECT {', '.join(ALARMS)} FROM read_parquet('{files('alarms')}') ORDER BY shard, seq"
+    ).fetchall()
+    return [list(row) for row in rows]
+
+
+def alarms_with_polars():
+    return [list(row) for row in polars.read_parquet(files("alarms")).sort("shard", "seq").select(ALARMS).rows()]
 
 
 def with_duckdb():
@@ -53,4 +82,9 @@ def with_polars():
     }
 
 
-print(json.dumps({"duckdb": with_duckdb(), "polars": with_polars()}))
+if folder == "--file":
+    print(json.dumps(of_file(tenant)))
+elif glob.glob(files("alarms")):
+    print(json.dumps({"duckdb": alarms_with_duckdb(), "polars": alarms_with_polars()}))
+else:
+    print(json.dumps({"duckdb": with_duckdb(), "polars": with_polars()}))

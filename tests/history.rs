@@ -94,6 +94,40 @@ fn duckdb_and_polars_count_what_the_twins_count() {
         assert_eq!(found["twins"], twins.len(), "{package}: {said}");
     }
 
+    // A range as one Parquet file: what one package reads of it is what the other one does.
+    let file = folder.path().join("cnc-3.parquet");
+    let whole = support::command::gemba(&[
+        "export",
+        "--format",
+        "parquet",
+        "--twin",
+        "machine/cnc-3",
+        "--out",
+        file.to_str().expect("UTF-8"),
+        "--data-dir",
+        data.to_str().expect("UTF-8"),
+    ]);
+    assert_eq!((whole.status, whole.err.as_str()), (0, "240 rows\n"));
+    let output = python()
+        .args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/history.py"), "--file"])
+        .arg(&file)
+        .output()
+        .expect("a Python");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let sum: u64 = (0..READINGS)
+        .filter(|number| number % MACHINES == 3)
+        .map(|number| number / MACHINES)
+        .sum();
+    for package in ["duckdb", "polars"] {
+        let expected = json!({"rows": 240, "twins": ["machine/cnc-3"], "sum": sum as f64});
+        assert_eq!(said[package], expected, "{package}: {said}");
+    }
+
     let exported = Command::new(env!("CARGO_BIN_EXE_gemba"))
         .args([
             "export",
@@ -110,4 +144,119 @@ fn duckdb_and_polars_count_what_the_twins_count() {
     // A head and a line for each of three metrics.
     assert_eq!(text.lines().count() as u64, 1 + READINGS / MACHINES * 3, "{text}");
     assert!(text.starts_with("twin,metric,time,seq,"), "{text}");
+}
+
+const RULE: &str = r#"
+machines:
+  - {id: cnc-07, metrics: [{name: spindle_temp_c, unit: "°C"}]}
+alarms:
+  - id: spindle_hot
+    applies_to: {kind: machine}
+    condition: metrics.spindle_temp_c > 80
+    priority: high
+    text: Spindle too hot
+"#;
+const HOT: &str = "machine:cnc-07:spindle_hot";
+
+/// Lets an alarm come, be acknowledged, and go; each reading is sent twice.
+fn alarm(node: &Node, number: u64) {
+    let heat = |value: f64, id: String| {
+        let reading = json!({"sensor_id": "cnc-07", "message_id": id, "metrics": {"spindle_temp_c": value}})
+            .to_string();
+        for _ in 0..2 {
+            let answer = node.call(&Request::post("/v1/readings", reading.clone()));
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+    };
+    heat(81.5 + number as f64, format!("hot-{number}"));
+    let comment = json!({"comment": format!("seen {number}")}).to_string();
+    let answer = node.call(&Request::post(&format!("/v1/alarms/{HOT}/ack"), comment));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    heat(20.0, format!("cool-{number}"));
+}
+
+#[test]
+fn every_change_of_an_alarm_is_in_the_files_once_over_crashes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let config = folder.path().join("gemba.toml");
+    // Snapshots pass what the files hold, so that what waits for a file has to be in them.
+    std::fs::write(&config, "[snapshot]\nevents = 2\nevery_s = 1\n").expect("written");
+    let arguments = ["--config", config.to_str().expect("UTF-8")];
+    let mut node = Node::start(&data, &arguments);
+    assert_eq!(
+        node.call(&Request::new("PUT", "/v1/plant").body(RULE)).status,
+        200
+    );
+    wait_until("the machine knows its rule", || {
+        (node.list("/v1/alarms?state=all").len() == 1).then_some(())
+    });
+    const TIMES: u64 = 9;
+    for number in 0..TIMES {
+        alarm(&node, number);
+        if number % 3 == 1 {
+            assert_eq!(node.call(&Request::post("/v1/history/write", "{}")).status, 200);
+        }
+        if number % 3 == 2 {
+            snapshot_follows(&node);
+            node.kill();
+            node = Node::start(&data, &arguments);
+        }
+    }
+    let alarm = wait_until("the shard is back", || {
+        let alarm = node.call(&Request::get(&format!("/v1/alarms/{HOT}")));
+        (alarm.status == 200).then(|| alarm.json())
+    });
+    assert_eq!(alarm["count"], TIMES, "{alarm}");
+    let mut told = node.list(&format!(
+        "/v1/alarms/{HOT}/history?from=2020-01-01T00:00:00Z&limit=1000"
+    ));
+    told.reverse();
+    assert_eq!(told.len() as u64, 3 * TIMES);
+    assert!(node.stop(), "a clean stop");
+    let said = read_by_others(&data.join("history"));
+    for package in ["duckdb", "polars"] {
+        let rows = said[package].as_array().expect("rows");
+        assert_eq!(rows.len(), told.len(), "{package}: {said}");
+        for (number, (row, told)) in rows.iter().zip(&told).enumerate() {
+            assert_eq!(
+                (&row[2], &row[7], &row[8]),
+                (&told["what"], &told["by"], &told["comment"]),
+                "{package} {number}: {said}"
+            );
+            assert_eq!(row[0], "machine/cnc-07");
+            assert_eq!(
+                (&row[1], &row[4], &row[5]),
+                (&json!("spindle_hot"), &json!("high"), &json!("Spindle too hot"))
+            );
+        }
+        assert_eq!(rows[3][6], 82.5, "{package}: the value it was raised by: {said}");
+    }
+    let exported = support::command::gemba(&[
+        "export",
+        "--kind",
+        "alarms",
+        "--format",
+        "ndjson",
+        "--data-dir",
+        data.to_str().expect("UTF-8"),
+    ]);
+    assert_eq!(exported.out.lines().count() as u64, 3 * TIMES, "{}", exported.out);
+}
+
+/// Waits until a snapshot was written after now.
+fn snapshot_follows(node: &Node) {
+    let written = || {
+        let metrics = node.call(&Request::get("/metrics")).text();
+        let counts = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix("shard_snapshot_seconds_count"));
+        counts
+            .filter_map(|rest| rest.split(' ').next_back()?.parse::<f64>().ok())
+            .sum::<f64>()
+    };
+    let before = written();
+    let reading = json!({"sensor_id": "cnc-07", "metrics": {"spindle_temp_c": 20}}).to_string();
+    assert_eq!(node.call(&Request::post("/v1/readings", reading)).status, 200);
+    wait_until("a snapshot is written", || (written() > before).then_some(()));
 }

@@ -1,5 +1,5 @@
 //! A journal with a limit, while the warehouse does not take what it holds: new data is refused, or what the files hold is
-//! given up with its seqs named.
+//! given up and loaded from them later.
 
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
@@ -7,7 +7,7 @@
 mod snowpipe;
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use snowpipe::{
@@ -103,14 +103,12 @@ fn a_full_journal_refuses_new_data_until_the_warehouse_has_what_it_holds() {
     assert_eq!(fake.violations(), Vec::<String>::new());
 }
 
-#[test]
-fn what_a_full_journal_spills_is_named_and_stands_in_the_files() {
-    let fake = Snowpipe::start(31);
+/// A node whose journal has given up readings that the warehouse does not have, and how many messages it took.
+fn spilled(fake: &Snowpipe, plant: &Plant) -> (Node, u64) {
     fake.set_faults(calm());
-    let plant = Plant::with_batches_of(1_000_000, &fake, &format!("{LIMITS}when_full = \"spill\"\n"));
     let node = plant.start();
     feed(&node, 0, 40);
-    wait_for_all(&fake, &node, 40);
+    wait_for_all(fake, &node, 40);
     fake.set_down(true);
     let (from, to) = (1_000, 2_000);
     let mut number = from;
@@ -119,47 +117,161 @@ fn what_a_full_journal_spills_is_named_and_stands_in_the_files() {
         (number >= to).then_some(())
     });
     wait_until("the journal gave up what is above its limit", || {
-        (journal_bytes(&plant) < 4 << 20).then_some(())
+        (journal_bytes(plant) < 4 << 20).then_some(())
     });
+    (node, 40 + (to - from))
+}
+
+/// Each seq of a shard at most once, and in order.
+fn in_order_and_once(rows: &[Value]) {
+    let mut newest: BTreeMap<u64, u64> = BTreeMap::new();
+    for row in rows {
+        let number = |name: &str| row[name].as_u64().expect("a number");
+        let before = newest.insert(number("SHARD"), number("SEQ"));
+        assert!(before < Some(number("SEQ")), "{row} comes after {before:?}");
+    }
+}
+
+#[test]
+fn what_a_full_journal_spills_is_loaded_from_the_files_when_the_warehouse_is_back() {
+    let fake = Snowpipe::start(31);
+    let plant = Plant::with_batches_of(1_000_000, &fake, &format!("{LIMITS}when_full = \"spill\"\n"));
+    let (node, sent) = spilled(&fake, &plant);
+    // What is read from the files survives a crash as what is read from the journal does.
+    node.kill();
+    let node = plant.start();
+    fake.set_down(false);
+    wait_through_an_outage("the channels have all of it", || caught_up(&node).then_some(()));
+    let metrics = node.call(&Request::get("/metrics")).text();
+    let filed = metrics
+        .lines()
+        .filter(|line| line.starts_with("checkpoint_rows_filed_total{"))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    assert!(
+        filed.sum::<f64>() > 0.0,
+        "nothing was spilled: the test shows nothing"
+    );
+    let missing = |channel: &Value| channel["missing"] != json!([]);
+    assert!(!channels(&node).iter().any(missing), "{:?}", channels(&node));
+    let rows = fake.rows("SENSOR_READINGS_RAW");
+    in_order_and_once(&rows);
+    let ids: BTreeSet<&str> = rows.iter().filter_map(|row| row["MESSAGE_ID"].as_str()).collect();
+    assert_eq!((rows.len() as u64, ids.len() as u64), (sent, sent));
+    let firmware = json!("x".repeat(8_000));
+    let large = rows
+        .iter()
+        .filter(|row| row["DEVICE_METADATA"]["firmware"] == firmware);
+    assert_eq!(large.count() as u64, sent - 40, "rows are whole");
+    assert_eq!(fake.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn what_neither_the_journal_nor_the_files_hold_is_named() {
+    let fake = Snowpipe::start(37);
+    let plant = Plant::with_batches_of(1_000_000, &fake, &format!("{LIMITS}when_full = \"spill\"\n"));
+    let (node, sent) = spilled(&fake, &plant);
+    assert!(node.stop(), "a clean stop");
+    std::fs::remove_dir_all(plant.data().join("history")).expect("the files are lost");
+    let node = plant.start();
     fake.set_down(false);
     wait_through_an_outage("the channels have what is left", || {
         caught_up(&node).then_some(())
     });
-    let channels = channels(&node);
-    let named = |shard: &Value, seq: u64| {
-        let of_shard = channels
-            .iter()
-            .filter(|channel| channel["stream"] == "readings" && channel["shard"] == *shard);
-        let mut ranges = of_shard.flat_map(|channel| channel["missing"].as_array().into_iter().flatten());
-        ranges.any(|range| range[0].as_u64() <= Some(seq) && Some(seq) <= range[1].as_u64())
-    };
     let rows = fake.rows("SENSOR_READINGS_RAW");
-    let sent = 40 + (to - from) as usize;
-    assert!(rows.len() < sent, "nothing was spilled: the test shows nothing");
+    in_order_and_once(&rows);
     assert!(
-        rows.iter()
-            .all(|row| !named(&row["SHARD"], row["SEQ"].as_u64().expect("a seq")))
+        (rows.len() as u64) < sent,
+        "nothing was lost: the test shows nothing"
     );
-    assert!(node.stop(), "a clean stop");
-    let exported = support::command::gemba(&[
-        "export",
-        "--format",
-        "ndjson",
-        "--data-dir",
-        plant.data().to_str().expect("UTF-8"),
-    ]);
-    let lines = exported
-        .out
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    let filed: Vec<Value> = lines.filter(|row| row["metric"] == "load_pct").collect();
-    assert_eq!(filed.len(), sent, "the files hold each of them once");
-    let there: BTreeSet<&str> = rows.iter().filter_map(|row| row["MESSAGE_ID"].as_str()).collect();
-    for row in &filed {
-        let id = row["message_id"].as_str().expect("an id");
+    // Each seq of each shard is there, is no reading, or is named.
+    let mut named = 0;
+    for channel in channels(&node)
+        .iter()
+        .filter(|channel| channel["stream"] == "readings")
+    {
+        let ranges = channel["missing"].as_array().expect("ranges");
+        let holds = |seq: u64| {
+            ranges
+                .iter()
+                .any(|range| range[0].as_u64() <= Some(seq) && Some(seq) <= range[1].as_u64())
+        };
+        let of_shard = rows.iter().filter(|row| row["SHARD"] == channel["shard"]);
         assert!(
-            there.contains(id) || named(&row["shard"], row["seq"].as_u64().expect("a seq")),
-            "{row} is neither there nor named"
+            of_shard
+                .clone()
+                .all(|row| !holds(row["SEQ"].as_u64().expect("a seq")))
         );
+        let span = |range: &Value| range[1].as_u64().expect("a seq") - range[0].as_u64().expect("a seq") + 1;
+        named += ranges.iter().map(span).sum::<u64>();
+    }
+    assert!(
+        named >= sent - rows.len() as u64,
+        "{named} seqs are named, {} rows lack",
+        sent - rows.len() as u64
+    );
+    assert_eq!(fake.violations(), Vec::<String>::new());
+}
+
+/// Who reads the journal and has to have committed what it gives up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    Snapshot,
+    Files,
+    Warehouse,
+}
+
+/// Whether the journal of any machine's shard has given something up, after the node was asked to write its history.
+fn is_trimmed(node: &Node) -> bool {
+    assert_eq!(node.call(&Request::post("/v1/history/write", "{}")).status, 200);
+    let at = |machine: u64| format!("/v1/twins/machine/cnc-{machine}?at=2100-01-01T00:00:00Z");
+    (0..6).any(|machine| node.call(&Request::get(&at(machine))).status == 410)
+}
+
+#[test]
+fn the_journal_is_trimmed_only_past_what_every_reader_has_committed() {
+    for held in [Reader::Snapshot, Reader::Files, Reader::Warehouse] {
+        let fake = Snowpipe::start(41);
+        fake.set_faults(calm());
+        let snapshots = if held == Reader::Snapshot {
+            "events = 1000000\nevery_s = 86400"
+        } else {
+            "events = 10\nevery_s = 1"
+        };
+        let config = format!(
+            "[history]\nevery_s = 1\n[snapshot]\n{snapshots}\n[journal]\nsegment_bytes = 1048576\nretention_s = 1\n"
+        );
+        let plant = Plant::with_batches_of(1_000_000, &fake, &config);
+        let blocked = plant.data().join("history/tenant=default");
+        if held == Reader::Files {
+            std::fs::create_dir_all(plant.data().join("history")).expect("a folder");
+            std::fs::write(&blocked, "no folder can be here").expect("written");
+        }
+        let mut node = plant.start();
+        feed(&node, 0, 40);
+        wait_for_all(&fake, &node, 40);
+        fake.set_down(held == Reader::Warehouse);
+        let mut number = 1_000;
+        wait_until("some segments are full", || {
+            number += if feed_large(&node, number) { 10 } else { 0 };
+            (number >= 1_400).then_some(())
+        });
+        let over = support::example::now_ms() + 2_500;
+        wait_until("the retention is over, and the other readers have all", || {
+            let others = held == Reader::Warehouse || caught_up(&node);
+            assert!(!is_trimmed(&node), "{held:?} still needs it");
+            (others && support::example::now_ms() > over).then_some(())
+        });
+        match held {
+            Reader::Snapshot => {
+                // A clean stop writes one.
+                assert!(node.stop(), "a clean stop");
+                node = plant.start();
+            }
+            Reader::Files => std::fs::remove_file(&blocked).expect("removed"),
+            Reader::Warehouse => fake.set_down(false),
+        }
+        wait_through_an_outage(&format!("{held:?} has all, and the journal is trimmed"), || {
+            is_trimmed(&node).then_some(())
+        });
     }
 }

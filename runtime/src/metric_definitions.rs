@@ -36,6 +36,7 @@ pub(crate) const HISTORY_EVENTS: &str = "history_events_total";
 pub(crate) const HISTORY_ROWS: &str = "history_rows_total";
 pub(crate) const HISTORY_BYTES: &str = "history_written_bytes_total";
 pub(crate) const HISTORY_FAILED: &str = "history_failed_total";
+pub(crate) const HISTORY_ALARMS_DROPPED: &str = "history_alarms_dropped_total";
 pub(crate) const HISTORY_LAG_EVENTS: &str = "history_lag_events";
 pub(crate) const JOURNAL_FULL_RATIO: &str = "journal_full_ratio";
 pub(crate) const JOURNAL_REFUSING: &str = "journal_refusing";
@@ -127,6 +128,10 @@ pub(crate) fn describe() {
     describe_counter!(
         HISTORY_FAILED,
         "Turns of a shard's history that failed and are tried again"
+    );
+    describe_counter!(
+        HISTORY_ALARMS_DROPPED,
+        "Changes of alarms that no file could be written for in time"
     );
     describe_gauge!(
         HISTORY_LAG_EVENTS,

@@ -134,7 +134,7 @@ pub enum WhenFull {
     /// New data is refused (HTTP 429, MQTT unacknowledged) until there is room.
     #[default]
     Refuse,
-    /// What stands in the history's files goes although the warehouse does not have it; the seqs are named.
+    /// What stands in the history's files goes although the warehouse does not have it: it gets it from them later.
     Spill,
 }
 

@@ -22,6 +22,7 @@ use tokio::sync::{Notify, watch};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
+    history::UnfiledAlarms,
     shard::{RejectedRecord, router::shard_of},
     store::{Store, StoreError},
 };
@@ -124,6 +125,8 @@ pub(crate) struct TwinTable {
     folded_on: Notify,
     recovery: watch::Sender<Recovery>,
     pub(crate) history: FreshHistory,
+    /// What became of alarms and stands in no file of the history yet.
+    pub(crate) alarms: UnfiledAlarms,
     /// Rejected messages that are not in the store yet, by seq.
     pub(crate) rejected: RwLock<RejectedMessages>,
 }
@@ -147,6 +150,7 @@ impl TwinTable {
             folded_on: Notify::new(),
             recovery: watch::Sender::new(Recovery::UnderWay),
             history: FreshHistory::default(),
+            alarms: UnfiledAlarms::default(),
             rejected: RwLock::default(),
         })
     }

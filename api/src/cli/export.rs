@@ -1,11 +1,11 @@
-//! `gemba export`: a range of the history as CSV or NDJSON, from the files in a data folder.
+//! `gemba export`: a range of the history as CSV, NDJSON or one Parquet file, from the files in a data folder.
 //!
 //! Promises: works beside a running node, which writes what is waiting first when it is asked; cells that a
-//! spreadsheet would take for a formula are marked as text. The Parquet files themselves need no export.
+//! spreadsheet would take for a formula are marked as text.
 
 use std::{
     fs::File,
-    io::{BufWriter, Write},
+    io::{BufWriter, IsTerminal, Write},
     path::PathBuf,
 };
 
@@ -21,11 +21,12 @@ use super::client::NodeArgs;
 enum Format {
     Csv,
     Ndjson,
+    Parquet,
 }
 
 #[derive(Args)]
 pub(super) struct ExportArgs {
-    /// readings, scans, rollups, kpis or states
+    /// readings, scans, alarms, rollups, kpis or states
     #[arg(long, default_value = "readings")]
     kind: String,
     /// Only this twin, e.g. machine/cnc-07
@@ -84,13 +85,24 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
         from: time("--from", args.from.as_deref(), i64::MIN / 2)?,
         to: time("--to", args.to.as_deref(), i64::MAX / 2)?,
     };
-    let mut out: Box<dyn Write> = match &args.out {
+    if args.format == Format::Parquet && args.out.is_none() && std::io::stdout().is_terminal() {
+        bail!("a Parquet file is not for a terminal (name one with --out, or send it on by a pipe)");
+    }
+    let out: Box<dyn Write + Send> = match &args.out {
         Some(path) => {
             Box::new(File::create(path).with_context(|| format!("failed to make {}", path.display()))?)
         }
-        None => Box::new(std::io::stdout().lock()),
+        None => Box::new(std::io::stdout()),
     };
-    let count = write(&rows, args.format, &mut BufWriter::new(&mut out))?;
+    let mut out = BufWriter::new(out);
+    let count = match args.format {
+        Format::Parquet => {
+            let count = rows.write_parquet(&mut out)?;
+            out.flush().context("failed to write the export")?;
+            count
+        }
+        Format::Csv | Format::Ndjson => write(&rows, args.format, &mut out)?,
+    };
     eprintln!("{count} rows");
     Ok(())
 }
@@ -107,7 +119,7 @@ fn write(rows: &FiledRows<'_>, format: Format, out: &mut impl Write) -> anyhow::
     rows.each(&mut |row| {
         let written = match format {
             Format::Ndjson => ndjson_line(row, out),
-            Format::Csv => csv_line(&row, count == 0, out),
+            _ => csv_line(&row, count == 0, out),
         };
         count += 1;
         failed = written.err();

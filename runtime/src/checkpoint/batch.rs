@@ -1,16 +1,18 @@
-//! Rows of a place out of its shard's journal.
+//! Rows of a place on their way into one request.
 //!
 //! Promises: rows come in the order of their seqs, each once; a batch ends before it is larger than was asked, and the
 //! reading after a bounded number of records, so that a turn is short. Knows nothing of where rows go.
 
 use gemba_cluster::{Journal, Seq, ShardId};
-use gemba_twins::{event::Event, time::Timestamp};
+use gemba_twins::time::Timestamp;
 
 use super::{
+    Shared,
     place::Place,
-    rows::{Table, push_line},
+    rows::push_line,
+    source::{Found, Source},
 };
-use crate::shard::record::{self, Record};
+use crate::shard::record;
 
 /// Records looked at in one go.
 const RECORDS_MAX: u64 = 100_000;
@@ -21,6 +23,8 @@ pub(super) struct Batch {
     /// NDJSON.
     pub(super) bytes: Vec<u8>,
     pub(super) rows: u64,
+    /// Rows that were read from the history's files.
+    pub(super) filed: u64,
     /// The seqs of the first and last row.
     pub(super) first: u64,
     pub(super) last: u64,
@@ -30,13 +34,14 @@ pub(super) struct Batch {
     pub(super) read: u64,
     /// There may be more.
     pub(super) full: bool,
-    /// Seqs that the journal does not hold any more.
-    pub(super) gap: Option<(u64, u64)>,
+    /// Seqs that neither the journal nor the history's files hold.
+    pub(super) missing: Vec<(u64, u64)>,
 }
 
 /// The rows of a place after `after`, up to `until`, of about `bytes_max` bytes.
 pub(super) fn collect(
-    journal: &Journal,
+    source: &mut Source,
+    shared: &Shared,
     place: &Place,
     after: u64,
     until: u64,
@@ -46,70 +51,35 @@ pub(super) fn collect(
         read: after,
         ..Batch::default()
     };
-    each_event(journal, place, after, until, &mut |seq, event| {
-        // Seqs follow one another, so only what was given up leaves a gap.
-        if seq > batch.read + 1 {
-            batch.gap = Some((batch.read + 1, seq - 1));
-        }
-        if let Some(event) = event {
-            let before = batch.bytes.len();
-            push_line(&mut batch.bytes, place.shard, seq, &event);
-            if before > 0 && batch.bytes.len() > bytes_max {
-                batch.bytes.truncate(before);
-                batch.full = true;
-                return false;
+    source.each(shared, place, after, until, &mut |found| {
+        let seq = match found {
+            Found::Missing(first, last) => {
+                batch.missing.push((first, last));
+                last
             }
-            if batch.rows == 0 {
-                (batch.first, batch.oldest) = (seq, Some(event.received_at));
+            Found::Nothing(seq) => seq,
+            Found::Row(seq, event, is_filed) => {
+                let before = batch.bytes.len();
+                push_line(&mut batch.bytes, place.shard, seq, event);
+                if before > 0 && batch.bytes.len() > bytes_max {
+                    batch.bytes.truncate(before);
+                    batch.full = true;
+                    return false;
+                }
+                if batch.rows == 0 {
+                    (batch.first, batch.oldest) = (seq, Some(event.received_at));
+                }
+                batch.rows += 1;
+                batch.filed += u64::from(is_filed);
+                batch.last = seq;
+                seq
             }
-            batch.rows += 1;
-            batch.last = seq;
-        }
+        };
         batch.read = seq;
         batch.full = seq - after >= RECORDS_MAX;
         !batch.full
     })?;
     Ok(batch)
-}
-
-/// Hands out the seqs after `after` up to `until`, each with its event where it is a row of the place, until `take`
-/// answers false.
-pub(super) fn each_event(
-    journal: &Journal,
-    place: &Place,
-    after: u64,
-    until: u64,
-    take: &mut dyn FnMut(u64, Option<Event>) -> bool,
-) -> Result<(), String> {
-    for frame in journal.read(ShardId::new(place.shard), Seq::new(after + 1)) {
-        let frame = frame.map_err(|error| error.to_string())?;
-        for (seq, bytes) in (frame.first().get()..).zip(frame.records()) {
-            if seq <= after {
-                continue;
-            }
-            if seq > until {
-                return Ok(());
-            }
-            if !take(seq, event_of(bytes, place)?) {
-                return Ok(());
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The event of a record, where it is a row of the place.
-fn event_of(bytes: &[u8], place: &Place) -> Result<Option<Event>, String> {
-    let ours = record::peek_twin(bytes).is_some_and(|(tenant, kind, _)| {
-        tenant == place.tenant.as_str() && Table::may_hold(place.table, kind)
-    });
-    if !ours {
-        return Ok(None);
-    }
-    match record::decode(bytes).map_err(|error| error.to_string())? {
-        Record::Event(event) if place.table.holds(&event) => Ok(Some(event)),
-        _ => Ok(None),
-    }
 }
 
 /// When the first record after `after` that is an event was received.

@@ -8,7 +8,12 @@ use std::path::PathBuf;
 
 use serde_json::{json, value::RawValue};
 
-use super::{Shared, batch::each_event, place::Place, rows::push_line};
+use super::{
+    Shared,
+    place::Place,
+    rows::push_line,
+    source::{Found, Source},
+};
 use crate::history::replace;
 
 /// Bytes after which no more rows in question are written down.
@@ -25,10 +30,10 @@ pub(super) fn write(
 ) -> Result<PathBuf, String> {
     let mut rows: Vec<(u64, String)> = Vec::new();
     let mut bytes = 0;
-    each_event(&shared.journal, place, after, last, &mut |seq, event| {
-        if let Some(event) = event {
+    Source::default().each(shared, place, after, last, &mut |found| {
+        if let Found::Row(seq, event, _) = found {
             let mut line = Vec::new();
-            push_line(&mut line, place.shard, seq, &event);
+            push_line(&mut line, place.shard, seq, event);
             bytes += line.len();
             rows.push((seq, String::from_utf8_lossy(line.trim_ascii_end()).into_owned()));
         }

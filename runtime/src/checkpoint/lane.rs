@@ -27,6 +27,7 @@ use super::{
     client::{ChannelStatus, Fault, Opened, gzip},
     dead, metric_names as names,
     place::{Kept, Place},
+    source::Source,
     view::{ChannelState, ChannelView},
 };
 use crate::{clock, history::FileError};
@@ -73,6 +74,7 @@ pub(crate) struct Lane {
     saved: Kept,
     saved_at: Instant,
     session: Option<Session>,
+    source: Source,
     fence: Option<Fence>,
     /// Since when rows of an earlier session are waited for.
     careful_since: Option<Instant>,
@@ -102,6 +104,7 @@ impl Lane {
             place,
             saved_at: now,
             session: None,
+            source: Source::default(),
             fence: None,
             careful_since: None,
             reason: "start",
@@ -176,12 +179,7 @@ impl Lane {
             self.kept.errors = opened.channel_status.errors();
         }
         self.took(shared, &opened.channel_status, committed)?;
-        let oldest = shared.journal.first_seq(ShardId::new(self.place.shard)).get();
-        let read = self.kept.clear_to.max(committed);
-        if read + 1 < oldest {
-            self.note_missing((read + 1, oldest - 1));
-        }
-        self.kept.clear_to = read.max(oldest.saturating_sub(1));
+        self.kept.clear_to = self.kept.clear_to.max(committed);
         self.session = Some(Session {
             token: opened.next_continuation_token,
             read: self.kept.clear_to,
@@ -209,16 +207,11 @@ impl Lane {
         let has_room = session.flying.len() < settings.window_batches;
         let mut wait = settings.flush_every;
         if has_room && session.read < until && self.next_append <= now {
-            let batch = collect(
-                &shared.journal,
-                &self.place,
-                session.read,
-                until,
-                settings.batch_bytes,
-            )
-            .map_err(Fault::Refused)?;
-            if let Some(gap) = batch.gap {
-                self.note_missing(gap);
+            let (source, place) = (&mut self.source, &self.place);
+            let batch = collect(source, shared, place, session.read, until, settings.batch_bytes);
+            let batch = batch.map_err(Fault::Refused)?;
+            if !batch.missing.is_empty() {
+                batch.missing.iter().for_each(|range| self.note_missing(*range));
                 self.keep(shared, true)?;
             }
             let full = batch.full;
@@ -240,14 +233,19 @@ impl Lane {
         Ok(wait)
     }
 
-    /// Names seqs that the journal gave up before they were sent.
-    fn note_missing(&mut self, gap: (u64, u64)) {
-        if !self.kept.missing.contains(&gap) {
-            error!(
-                channel = %self.channel, table = self.place.table.name(), from = gap.0, to = gap.1,
-                "the journal gave these up before they were sent"
-            );
-            self.kept.missing.push(gap);
+    /// Names seqs that the journal gave up before they were sent, and that no file holds.
+    fn note_missing(&mut self, (first, last): (u64, u64)) {
+        let missing = &mut self.kept.missing;
+        if missing.iter().any(|known| known.0 <= first && last <= known.1) {
+            return;
+        }
+        error!(
+            channel = %self.channel, table = self.place.table.name(), from = first, to = last,
+            "the journal gave these up before they were sent, and no file of the history holds them"
+        );
+        match missing.last_mut() {
+            Some(known) if known.1 + 1 == first => known.1 = last,
+            _ => missing.push((first, last)),
         }
     }
 
@@ -276,6 +274,7 @@ impl Lane {
             self.bytes_sent += bytes;
             let table = self.place.table.word();
             metrics::counter!(names::ROWS_SENT, "table" => table).increment(batch.rows);
+            metrics::counter!(names::ROWS_FILED, "table" => table).increment(batch.filed);
             metrics::counter!(names::BYTES_SENT, "table" => table).increment(bytes);
             metrics::counter!(names::BYTES_ON_WIRE, "table" => table).increment(compressed.len() as u64);
             metrics::gauge!(names::CREDITS).increment(bytes as f64 / 1e9 * shared.settings.credits_per_gb);

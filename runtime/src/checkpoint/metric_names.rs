@@ -6,6 +6,7 @@ pub(super) const LAG_EVENTS: &str = "checkpoint_lag_events";
 pub(super) const LAG_BYTES: &str = "checkpoint_lag_bytes";
 pub(super) const LAG_SECONDS: &str = "checkpoint_lag_seconds";
 pub(super) const ROWS_SENT: &str = "checkpoint_rows_sent_total";
+pub(super) const ROWS_FILED: &str = "checkpoint_rows_filed_total";
 pub(super) const BYTES_SENT: &str = "checkpoint_sent_bytes_total";
 pub(super) const BYTES_ON_WIRE: &str = "checkpoint_on_wire_bytes_total";
 pub(super) const ROWS_COMMITTED: &str = "checkpoint_rows_committed_total";
@@ -34,6 +35,10 @@ pub(super) fn describe() {
         "Age of the oldest event that is not known to be committed"
     );
     describe_counter!(ROWS_SENT, "Rows sent, those that were sent again too");
+    describe_counter!(
+        ROWS_FILED,
+        "Rows among them that the journal had given up and the history's files held"
+    );
     describe_counter!(BYTES_SENT, Unit::Bytes, "Bytes of rows sent, before compression");
     describe_counter!(BYTES_ON_WIRE, Unit::Bytes, "Bytes of rows sent, compressed");
     describe_counter!(ROWS_COMMITTED, "Rows that the warehouse said it has committed");

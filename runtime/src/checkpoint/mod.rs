@@ -3,7 +3,7 @@
 //! Promises: for each tenant, shard and table there is one channel of Snowpipe Streaming; a row's seq is its offset, and
 //! sending goes on only from the offset that the warehouse says is committed. Reads the journal behind the shards, off
 //! the hot path; a warehouse that does not answer costs disk only, and the journal is trimmed only past what is
-//! committed. Memory is bounded by the requests under way. Knows nothing of twins' states.
+//! committed; what a full journal gave up all the same is read from the history's files. Memory is bounded by the requests under way. Knows nothing of twins' states.
 
 mod batch;
 mod breaker;
@@ -15,6 +15,7 @@ mod metric_names;
 mod place;
 mod rows;
 mod settings;
+mod source;
 mod view;
 
 use std::{
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     journal: Journal,
     /// What is kept of the channels, and dead letters.
     root: PathBuf,
+    /// The history's files, which hold what the journal has given up.
+    history: Option<PathBuf>,
 }
 
 type Views = BTreeMap<Place, Arc<Mutex<ChannelView>>>;
@@ -64,6 +67,7 @@ impl Checkpoint {
         settings: Arc<SnowflakeSettings>,
         journal: Journal,
         root: PathBuf,
+        history: Option<PathBuf>,
     ) -> Result<Self, String> {
         names::describe();
         let requests = Arc::new(Semaphore::new(settings.requests_max.max(1)));
@@ -73,6 +77,7 @@ impl Checkpoint {
                 settings,
                 journal,
                 root,
+                history,
             }),
             views: Mutex::default(),
             surveyed: Mutex::default(),
@@ -182,18 +187,20 @@ impl Checkpoint {
 
     /// How a tenant's channels stand; all of them for `None`.
     pub(crate) fn channels(&self, tenant: Option<&TenantId>) -> Vec<ChannelView> {
-        let views: Vec<ChannelView> = self
+        let views: Vec<(Place, ChannelView)> = self
             .views()
             .iter()
             .filter(|(place, _)| tenant.is_none_or(|tenant| *tenant == place.tenant))
-            .map(|(_, view)| view.lock().unwrap_or_else(PoisonError::into_inner).clone())
+            .map(|(place, view)| {
+                let view = view.lock().unwrap_or_else(PoisonError::into_inner);
+                (place.clone(), view.clone())
+            })
             .collect();
         let now = clock::now();
-        let journal = &self.shared.journal;
-        let at = |view: ChannelView| {
-            let newest = journal.last_seq(ShardId::new(view.shard)).get();
+        let at = |(place, view): (Place, ChannelView)| {
+            let newest = self.shared.journal.last_seq(ShardId::new(view.shard)).get();
             let oldest = (newest > view.clear_to)
-                .then(|| batch::received_after(journal, view.shard, view.clear_to))
+                .then(|| source::received_after(&self.shared, &place, view.clear_to))
                 .flatten();
             view.at(newest, oldest, now)
         };

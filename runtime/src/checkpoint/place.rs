@@ -72,7 +72,7 @@ pub(super) struct Kept {
     /// Dead letters written down.
     #[serde(default)]
     pub(super) dead_letters: u64,
-    /// Seqs that the journal gave up before they were sent.
+    /// Seqs that the journal gave up before they were sent, and that no file of the history holds.
     #[serde(default)]
     pub(super) missing: Vec<(u64, u64)>,
 }

@@ -63,7 +63,7 @@ pub struct ChannelView {
     pub reopens: BTreeMap<&'static str, u64>,
     /// Rows that the warehouse refused and that are written down in `checkpoint/dead-letters`.
     pub dead_letters: u64,
-    /// Ranges of seqs that the journal gave up before they were sent.
+    /// Ranges of seqs that the journal gave up before they were sent, and that no file of the history holds.
     pub missing: Vec<(u64, u64)>,
     /// What went wrong last.
     pub last_error: Option<String>,

@@ -123,6 +123,12 @@ pub(crate) fn sensor_type(word: &str) -> Option<SensorType> {
         .map(|(_, kind)| *kind)
 }
 
+/// The word of a sensor type.
+pub(crate) fn word_of(of: SensorType) -> &'static str {
+    let known = SENSOR_TYPES.iter().find(|(_, kind)| *kind == of);
+    known.map_or("", |(word, _)| word)
+}
+
 /// A foreign text as shown in a detail: quoted, escaped and short.
 pub(crate) fn quoted(text: &str) -> String {
     let mut shown: String = text.chars().take(48).collect();

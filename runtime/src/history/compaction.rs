@@ -5,7 +5,7 @@
 //! our own readers never count a row twice. A foreign reader that lists the folder within that moment may.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -78,6 +78,9 @@ fn compact_folder(folder: &Path) -> Result<usize, ParquetError> {
     }
     for (shard, files) in by_shard {
         if let ([(first, ..), .., (_, last, _)], true) = (&files[..], files.len() > FILES) {
+            if !have_the_same_columns(&files)? {
+                continue;
+            }
             merge(folder, &name_of(shard, *first, *last), &files)?;
             for (.., path) in &files {
                 fs::remove_file(path)?;
@@ -86,6 +89,16 @@ fn compact_folder(folder: &Path) -> Result<usize, ParquetError> {
         }
     }
     Ok(gone)
+}
+
+/// A release that adds a column leaves the days before as they are.
+fn have_the_same_columns(files: &[(u64, u64, PathBuf)]) -> Result<bool, ParquetError> {
+    let mut columns = BTreeSet::new();
+    for (.., path) in files {
+        let reader = SerializedFileReader::new(fs::File::open(path)?)?;
+        columns.insert(reader.metadata().file_metadata().schema_descr().num_columns());
+    }
+    Ok(columns.len() <= 1)
 }
 
 /// Puts the row groups of some files into one, in their order; the bytes are copied as they are.
@@ -133,16 +146,27 @@ fn merge(folder: &Path, name: &str, files: &[(u64, u64, PathBuf)]) -> Result<(),
     Ok(())
 }
 
-/// Deletes the days before `oldest`; answers how many folders went.
-pub(crate) fn delete_older(root: &Path, oldest: &str) -> io::Result<usize> {
-    let mut gone = 0;
+/// Deletes the days before `oldest`, but for those with a file up to whose seq somebody still needs its shard; answers
+/// how many folders went, and how many were needed.
+pub(crate) fn delete_older(
+    root: &Path,
+    oldest: &str,
+    needed: &dyn Fn(u16, u64) -> bool,
+) -> io::Result<(usize, usize)> {
+    let (mut gone, mut kept) = (0, 0);
     for folder in day_folders(root) {
-        if folder_day(&folder).is_some_and(|day| day < oldest) {
-            fs::remove_dir_all(&folder)?;
-            gone += 1;
+        if folder_day(&folder).is_none_or(|day| day >= oldest) {
+            continue;
         }
+        let files = files_of(&folder)?;
+        if files.iter().any(|(shard, _, last, _)| needed(*shard, *last)) {
+            kept += 1;
+            continue;
+        }
+        fs::remove_dir_all(&folder)?;
+        gone += 1;
     }
-    Ok(gone)
+    Ok((gone, kept))
 }
 
 /// All `tenant=…/kind=…/date=…` folders.
@@ -169,4 +193,31 @@ fn day_folders(root: &Path) -> Vec<PathBuf> {
 
 fn folder_day(folder: &Path) -> Option<&str> {
     folder.file_name()?.to_str()?.strip_prefix("date=")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_days_go_but_for_what_somebody_needs() {
+        let root = tempfile::tempdir().expect("a folder");
+        let day = |day: &str| {
+            root.path()
+                .join("tenant=acme/kind=readings")
+                .join(format!("date={day}"))
+        };
+        for (date, last) in [("2026-01-01", 10), ("2026-01-02", 20), ("2026-01-03", 30)] {
+            fs::create_dir_all(day(date)).expect("a folder");
+            fs::write(day(date).join(name_of(3, 1, last)), "").expect("a file");
+        }
+        // Somebody has all of shard 3 up to 15.
+        let needed = |shard, last| shard == 3 && last > 15;
+        let gone = delete_older(root.path(), "2026-01-03", &needed).expect("deleted");
+        assert_eq!(gone, (1, 1));
+        assert!(!day("2026-01-01").exists() && day("2026-01-02").exists() && day("2026-01-03").exists());
+        let gone = delete_older(root.path(), "2026-01-03", &|_, _| false).expect("deleted");
+        assert_eq!(gone, (1, 0));
+        assert!(day("2026-01-03").exists());
+    }
 }

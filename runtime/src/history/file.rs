@@ -25,7 +25,7 @@ use thiserror::Error;
 use super::sheet::{Schema, Sheet};
 
 /// Rows of a row group: small enough that a reader of one twin skips most of a file, large enough to compress well.
-const GROUP_ROWS: usize = 64 * 1_024;
+pub(super) const GROUP_ROWS: usize = 64 * 1_024;
 
 /// Why a file of the history cannot be used.
 #[derive(Debug, Error)]
@@ -35,6 +35,12 @@ pub enum FileError {
     Io {
         /// The file.
         path: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// An export cannot be written.
+    #[error("failed to write the export: {detail}")]
+    Export {
         /// What is wrong.
         detail: String,
     },
@@ -100,6 +106,22 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 
 fn write_aside(path: &Path, sheet: &Sheet, says: &[(&str, String)]) -> Result<u64, ParquetError> {
     let schema = sheet.schema();
+    let file = File::create(path)?;
+    let mut writer =
+        SerializedFileWriter::new(file.try_clone()?, schema.parquet()?, properties(schema, says)?)?;
+    for rows in sheet.order().chunks(GROUP_ROWS) {
+        sheet.write(rows, writer.next_row_group()?)?;
+    }
+    writer.close()?;
+    file.sync_all()?;
+    Ok(file.metadata()?.len())
+}
+
+/// How a file of a kind is written, and what it says of itself.
+pub(super) fn properties(
+    schema: &Schema,
+    says: &[(&str, String)],
+) -> Result<Arc<WriterProperties>, ParquetError> {
     let sorted = (0..schema.sorted_by).map(|index| SortingColumn {
         column_idx: i32::try_from(index).unwrap_or_default(),
         descending: false,
@@ -116,14 +138,7 @@ fn write_aside(path: &Path, sheet: &Sheet, says: &[(&str, String)]) -> Result<u6
         ))
         .set_sorting_columns(Some(sorted.collect()))
         .build();
-    let file = File::create(path)?;
-    let mut writer = SerializedFileWriter::new(file.try_clone()?, schema.parquet()?, Arc::new(properties))?;
-    for rows in sheet.order().chunks(GROUP_ROWS) {
-        sheet.write(rows, writer.next_row_group()?)?;
-    }
-    writer.close()?;
-    file.sync_all()?;
-    Ok(file.metadata()?.len())
+    Ok(Arc::new(properties))
 }
 
 /// The name of a file that holds a shard's records from `first` to `last`.

@@ -1,10 +1,14 @@
 //! History as Parquet files: `tenant=…/kind=…/date=…/` in one folder, readable with DuckDB, Polars and Spark.
 //!
-//! Promises: each journaled reading and scan stands in exactly one file, also after `kill -9`: what a file is to hold
-//! is noted before it is written, and its name follows from that. Reads the journal behind the shards, off the hot
+//! Promises: each journaled reading and scan and each change of an alarm stands in exactly one file, also after
+//! `kill -9`: what a file is to hold is noted before it is written, and its name follows from that. Reads the journal behind the shards, off the hot
 //! path; the journal is trimmed only past what is written. Knows nothing of warehouses.
 
+mod alarms;
+mod columns;
 mod compaction;
+mod events;
+mod export;
 mod file;
 mod reading;
 mod rows;
@@ -14,11 +18,13 @@ mod writer;
 use std::{path::PathBuf, time::Duration};
 
 pub(crate) use self::{
+    alarms::{ALARMS_DUE, UnfiledAlarms},
     compaction::{compact, delete_older},
+    events::{Chunk, FiledEvents},
     file::{folder_of, name_of, replace, write as write_sheet},
     rows::{KPIS, ROLLUPS, STATES, address, day_of, push_rollup},
     sheet::{Cell, Sheet},
-    writer::{FlushError, ShardWriter},
+    writer::{Filed, FlushError, ShardWriter, filed_to},
 };
 pub use self::{
     file::FileError,

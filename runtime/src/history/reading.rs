@@ -24,12 +24,12 @@ use serde_json::{Value as Json, json};
 use super::{
     compaction::files_of,
     file::{FileError, folder_of},
-    rows::{KPIS, READINGS, ROLLUPS, SCANS, STATES, day_of},
+    rows::{ALARMS, KPIS, READINGS, ROLLUPS, SCANS, STATES, day_of},
     sheet::Schema,
 };
 
 /// Kinds of files, by the words of `kind=`.
-static KINDS: [&Schema; 5] = [&READINGS, &SCANS, &ROLLUPS, &KPIS, &STATES];
+static KINDS: [&Schema; 6] = [&READINGS, &SCANS, &ALARMS, &ROLLUPS, &KPIS, &STATES];
 
 /// The words of all kinds of files.
 #[must_use]
@@ -59,7 +59,20 @@ pub type FiledRow = Vec<(&'static str, Json)>;
 impl FiledRows<'_> {
     /// Hands out the rows until `take` answers false. Blocks.
     pub fn each(&self, take: &mut dyn FnMut(FiledRow) -> bool) -> Result<(), FileError> {
-        let Some(schema) = KINDS.iter().find(|schema| schema.kind == self.kind) else {
+        self.each_row(&mut |schema, row| take(filed_row(schema, row)))
+    }
+
+    /// What the kind's files hold.
+    pub(super) fn schema(&self) -> Option<&'static Schema> {
+        KINDS.iter().copied().find(|schema| schema.kind == self.kind)
+    }
+
+    /// Hands out the rows as they are read.
+    pub(super) fn each_row(
+        &self,
+        take: &mut dyn FnMut(&'static Schema, &Row) -> bool,
+    ) -> Result<(), FileError> {
+        let Some(schema) = self.schema() else {
             return Ok(());
         };
         for folder in self.folders(schema)? {
@@ -105,7 +118,7 @@ impl FiledRows<'_> {
         &self,
         path: &Path,
         schema: &'static Schema,
-        take: &mut dyn FnMut(FiledRow) -> bool,
+        take: &mut dyn FnMut(&'static Schema, &Row) -> bool,
     ) -> Result<bool, ParquetError> {
         let reader = SerializedFileReader::new(File::open(path)?)?;
         let time = schema.columns.iter().position(|column| column.name == "time");
@@ -115,7 +128,7 @@ impl FiledRows<'_> {
             }
             for row in reader.get_row_group(index)?.get_row_iter(None)? {
                 let row = row?;
-                if self.wants(&row) && !take(filed_row(schema, &row)) {
+                if self.wants(&row) && !take(schema, &row) {
                     return Ok(false);
                 }
             }
@@ -170,7 +183,7 @@ fn paths_of(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn filed_row(schema: &'static Schema, row: &Row) -> FiledRow {
-    let fields = row.get_column_iter().map(|(_, field)| match field {
+    let mut fields = row.get_column_iter().map(|(_, field)| match field {
         Field::Str(text) => json!(text),
         Field::TimestampMillis(ms) => json!(Timestamp::from_ms(*ms)),
         Field::Long(number) => json!(number),
@@ -178,10 +191,10 @@ fn filed_row(schema: &'static Schema, row: &Row) -> FiledRow {
         Field::Bool(yes) => json!(yes),
         _ => Json::Null,
     });
-    schema
+    // What an older file does not have is null.
+    let cells = schema
         .columns
         .iter()
-        .map(|column| column.name)
-        .zip(fields)
-        .collect()
+        .map(|column| (column.name, fields.next().unwrap_or_default()));
+    cells.collect()
 }

@@ -11,6 +11,7 @@ use gemba_twins::{
 };
 
 use super::sheet::{Cell, Column, ColumnType, Schema, Sheet};
+use crate::{decode, notify::Notice};
 
 const fn column(name: &'static str, holds: ColumnType) -> Column {
     Column {
@@ -45,6 +46,10 @@ pub(crate) static READINGS: Schema = Schema {
         column("source", ColumnType::Text),
         optional("message_id", ColumnType::Text),
         optional("quality_score", ColumnType::Number),
+        optional("sensor_type", ColumnType::Text),
+        optional("location_id", ColumnType::Text),
+        optional("source_system", ColumnType::Text),
+        optional("device_metadata", ColumnType::Text),
     ],
     sorted_by: 4,
 };
@@ -67,6 +72,7 @@ pub(crate) static SCANS: Schema = Schema {
         column("received_at", ColumnType::Time),
         column("source", ColumnType::Text),
         optional("message_id", ColumnType::Text),
+        column("retracts", ColumnType::Flag),
     ],
     sorted_by: 3,
 };
@@ -89,6 +95,28 @@ pub(crate) static ROLLUPS: Schema = Schema {
         column("increase", ColumnType::Number),
         column("covered_s", ColumnType::Number),
         column("corrected", ColumnType::Flag),
+    ],
+    sorted_by: 4,
+};
+
+/// One row for each change of an alarm: its life cycle by ISA-18.2.
+pub(crate) static ALARMS: Schema = Schema {
+    kind: "alarms",
+    columns: &[
+        column("twin", ColumnType::Text),
+        column("rule", ColumnType::Text),
+        column("time", ColumnType::Time),
+        column("seq", ColumnType::Integer),
+        column("shard", ColumnType::Integer),
+        column("event", ColumnType::Text),
+        column("state", ColumnType::Text),
+        column("priority", ColumnType::Text),
+        column("message", ColumnType::Text),
+        optional("value", ColumnType::Number),
+        optional("text", ColumnType::Text),
+        optional("flag", ColumnType::Flag),
+        optional("done_by", ColumnType::Text),
+        optional("comment", ColumnType::Text),
     ],
     sorted_by: 4,
 };
@@ -144,12 +172,9 @@ pub(crate) fn push_event(sheet: &mut Sheet, shard: u16, seq: u64, event: &Event)
     let message_id = Cell::Text((!event.message_id.is_empty()).then_some(&event.message_id));
     match &event.body {
         Body::Reading(reading) => {
+            let sensor_type = reading.sensor_type.map(decode::word_of);
             for (name, value) in &reading.metrics {
-                let (number, text, flag) = match value {
-                    Value::Number(number) => (Some(*number), None, None),
-                    Value::Text(text) => (None, Some(&**text), None),
-                    Value::Bool(flag) => (None, None, Some(*flag)),
-                };
+                let (number, text, flag) = told_apart(Some(value));
                 sheet.push(&[
                     Cell::Text(Some(&twin)),
                     Cell::Text(Some(name)),
@@ -164,6 +189,10 @@ pub(crate) fn push_event(sheet: &mut Sheet, shard: u16, seq: u64, event: &Event)
                     Cell::Text(Some(&event.source)),
                     message_id,
                     Cell::Number(reading.quality_score),
+                    Cell::Text(sensor_type),
+                    Cell::Text(reading.location_id.as_deref()),
+                    Cell::Text(reading.source_system.as_deref()),
+                    Cell::Text(reading.device_metadata.as_deref()),
                 ]);
             }
         }
@@ -182,9 +211,42 @@ pub(crate) fn push_event(sheet: &mut Sheet, shard: u16, seq: u64, event: &Event)
             Cell::Time(Some(event.received_at)),
             Cell::Text(Some(&event.source)),
             message_id,
+            Cell::Flag(Some(scan.retracts)),
         ]),
         _ => {}
     }
+}
+
+/// A value as a number, a text or a flag.
+fn told_apart(value: Option<&Value>) -> (Option<f64>, Option<&str>, Option<bool>) {
+    match value {
+        Some(Value::Number(number)) => (Some(*number), None, None),
+        Some(Value::Text(text)) => (None, Some(&**text), None),
+        Some(Value::Bool(flag)) => (None, None, Some(*flag)),
+        None => (None, None, None),
+    }
+}
+
+/// Appends the row of a change of an alarm.
+pub(crate) fn push_alarm(sheet: &mut Sheet, notice: &Notice) {
+    let change = &notice.change;
+    let (number, text, flag) = told_apart(change.value.as_ref());
+    sheet.push(&[
+        Cell::Text(Some(&address(&notice.twin))),
+        Cell::Text(Some(&change.rule)),
+        Cell::Time(Some(change.at)),
+        Cell::Integer(i64::try_from(notice.seq).unwrap_or(i64::MAX)),
+        Cell::Integer(i64::from(notice.shard)),
+        Cell::Text(Some(change.what.as_str())),
+        Cell::Text(Some(change.state.as_str())),
+        Cell::Text(Some(change.priority.as_str())),
+        Cell::Text(Some(&change.text)),
+        Cell::Number(number),
+        Cell::Text(text),
+        Cell::Flag(flag),
+        Cell::Text(change.by.as_deref()),
+        Cell::Text(change.comment.as_deref()),
+    ]);
 }
 
 /// Appends a bucket's rows.

@@ -25,7 +25,8 @@ pub(super) fn of(settings: &NodeSettings, journal: &Journal) -> Result<Option<Ar
         return Ok(None);
     };
     let root = settings.data_dir.join("checkpoint");
-    let made = Checkpoint::new(snowflake.clone(), journal.clone(), root);
+    let history = settings.history.folder.clone();
+    let made = Checkpoint::new(snowflake.clone(), journal.clone(), root, history);
     made.map(|checkpoint| Some(Arc::new(checkpoint)))
         .map_err(StartError::Checkpoint)
 }

@@ -22,8 +22,8 @@ use super::{HistoryPoint, Inner, Node, ReadError};
 use crate::{
     clock,
     history::{
-        Cell, FiledRow, FiledRows, FlushError, KPIS, ROLLUPS, STATES, ShardWriter, Sheet, address, compact,
-        day_of, delete_older, folder_of, name_of, push_rollup, write_sheet,
+        ALARMS_DUE, Cell, FiledRow, FiledRows, FlushError, KPIS, ROLLUPS, STATES, ShardWriter, Sheet,
+        address, compact, day_of, delete_older, folder_of, name_of, push_rollup, write_sheet,
     },
     metric_definitions as names,
     shard::record,
@@ -139,14 +139,15 @@ impl Inner {
             None => ShardWriter::open(root, shard)?,
         };
         let folded = self.twins.folded_seq(usize::from(shard));
+        let alarms = &self.twins.tables[usize::from(shard)].alarms;
         let waiting = (folded + 1).saturating_sub(writer.offset.next);
         metrics::gauge!(names::HISTORY_LAG_EVENTS, "shard" => shard.to_string()).set(waiting as f64);
         let since = state.flushed_at.entry(shard).or_insert_with(clock::instant);
         let aged = since.elapsed() >= settings.every;
-        if waiting > 0 && (last || waiting >= settings.events || aged) {
+        if waiting > 0 && (last || waiting >= settings.events || alarms.waiting() >= ALARMS_DUE || aged) {
             *since = clock::instant();
             // A writer that failed is opened again, from what it saved.
-            writer.flush(&self.journal, folded)?;
+            writer.flush(&self.journal, alarms, folded)?;
         } else if aged {
             *since = clock::instant();
         }
@@ -310,11 +311,17 @@ impl Inner {
             }
             if let Some(days) = settings.keep_days {
                 let oldest = day_of(now.plus_ms(-DAY_MS * i64::from(days)));
-                match delete_older(root, &oldest) {
-                    Ok(0) => {}
-                    Ok(folders) => {
-                        tracing::info!(folders, "history that is older than history.keep_days deleted")
-                    }
+                let lacks = |shard, last| {
+                    let checkpoint = self.checkpoint.as_ref();
+                    checkpoint.is_some_and(|checkpoint| checkpoint.floor(shard) < last)
+                };
+                match delete_older(root, &oldest, &lacks) {
+                    Ok((0, 0)) => {}
+                    Ok((folders, kept)) => tracing::info!(
+                        folders,
+                        kept,
+                        "history that is older than history.keep_days deleted, but for what the warehouse lacks"
+                    ),
                     Err(error) => tracing::warn!(%error, "old history not deleted; trying again"),
                 }
             }

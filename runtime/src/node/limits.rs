@@ -1,8 +1,8 @@
 //! How large the journal may get while a destination does not take what it holds.
 //!
 //! Promises: from 80 % of a limit on the journal is trimmed as far as snapshots, files and the warehouse allow, and
-//! where that is not enough an alarm says so; at 100 % new data is refused, or what the files hold is given up for the
-//! warehouse with its seqs named, as the operator decided. Nothing is dropped silently. The limits are looked at every
+//! where that is not enough an alarm says so; at 100 % new data is refused, or what the files hold is given up and
+//! loaded into the warehouse from them, as the operator decided. Nothing is dropped silently. The limits are looked at every
 //! few seconds, so what arrives within that time may pass them.
 
 use std::time::Duration;
@@ -32,7 +32,7 @@ impl Inner {
         if full >= 1.0 && limits.when_full == WhenFull::Spill && self.settings.history.folder.is_some() {
             tracing::error!(
                 full,
-                "the journal is full; what the history's files hold is given up for the warehouse (its checkpoints name the seqs)"
+                "the journal is full; what the history's files hold is given up (the warehouse gets it from them)"
             );
             self.make_room(state, Needed::WithoutWarehouse);
             full = self.journal_full();

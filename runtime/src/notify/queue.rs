@@ -135,10 +135,9 @@ impl Notifier {
     }
 
     /// Something became of an alarm, live or in a replay. A shard hands its notices over in order.
-    pub(crate) fn push(&self, notice: Notice) {
-        let notice = Arc::new(notice);
+    pub(crate) fn push(&self, notice: &Arc<Notice>) {
         for lane in &self.lanes {
-            lane.push(&notice);
+            lane.push(notice);
         }
     }
 

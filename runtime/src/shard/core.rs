@@ -219,18 +219,23 @@ impl Core {
                 }
             }
         }
+        let is_filed = self.shared.settings.history.folder.is_some();
         let changes = self.effects.alarms.drain(..);
-        if self.shared.notifier.is_idle() {
+        if self.shared.notifier.is_idle() && !is_filed {
             drop(changes);
         } else {
             for (index, change) in (0_u32..).zip(changes) {
-                self.shared.notifier.push(Notice {
+                let notice = Arc::new(Notice {
                     shard: self.number,
                     seq,
                     index,
                     twin: event.twin.clone(),
                     change,
                 });
+                self.shared.notifier.push(&notice);
+                if is_filed {
+                    self.table.alarms.push(notice);
+                }
             }
         }
         let messages = std::mem::take(&mut self.effects.messages);

@@ -177,6 +177,9 @@ pub(crate) struct ShardMeta {
     /// Notifications that a destination still waits for, as `notify` encodes them.
     #[prost(bytes = "vec", repeated, tag = "121")]
     pub(crate) notices: Vec<Vec<u8>>,
+    /// Changes of alarms that stand in no file of the history, encoded likewise.
+    #[prost(bytes = "vec", repeated, tag = "122")]
+    pub(crate) unfiled_alarms: Vec<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

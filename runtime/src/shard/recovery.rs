@@ -15,8 +15,8 @@ use super::{
     router::control_number,
 };
 use crate::{
-    clock, ingest::dedupe_key, metric_definitions as names, plant::PlantModel, store::StoreError,
-    table::TwinTable,
+    clock, history::filed_to, ingest::dedupe_key, metric_definitions as names, plant::PlantModel,
+    store::StoreError, table::TwinTable,
 };
 
 /// Events after which a recovery writes a snapshot of its own, so that a long tail needs no more memory than usual.
@@ -70,6 +70,19 @@ pub(crate) fn recover(
                 detail: format!("a dashboard: {detail}"),
             })?;
         }
+    }
+    if let Some(root) = core
+        .shared
+        .settings
+        .history
+        .folder
+        .as_deref()
+        .filter(|_| number != control_number())
+    {
+        // What the files hold is not kept again. An offset that cannot be read is told of by the history itself.
+        core.table
+            .alarms
+            .filed(filed_to(root, number).unwrap_or_default());
     }
     core.restore(restored).map_err(store_error)?;
     let from_snapshot = core.seq;

@@ -148,6 +148,7 @@ impl Core {
         });
         let rejected = self.rejected_counts.iter();
         let notices = self.shared.notifier.undelivered(self.number);
+        let unfiled_alarms = self.table.alarms.of(0..=self.seq);
         let deadlines = self.deadlines.iter().filter(|(_, has_alarms)| **has_alarms);
         let deadlines = deadlines.map(|((at, twin), _)| DeadlineWire {
             at_ms: at.ms(),
@@ -173,6 +174,7 @@ impl Core {
                 .collect(),
             deadlines: deadlines.collect(),
             notices: notices.iter().map(|notice| notice.encode()).collect(),
+            unfiled_alarms: unfiled_alarms.iter().map(|notice| notice.encode()).collect(),
         }
     }
 
@@ -316,7 +318,11 @@ impl Core {
         }
         for bytes in &restored.meta.notices {
             let notice = Notice::decode(self.number, bytes).ok_or_else(damaged)?;
-            self.shared.notifier.push(notice);
+            self.shared.notifier.push(&Arc::new(notice));
+        }
+        for bytes in &restored.meta.unfiled_alarms {
+            let notice = Notice::decode(self.number, bytes).ok_or_else(damaged)?;
+            self.table.alarms.push(Arc::new(notice));
         }
         for deadline in &restored.meta.deadlines {
             let tenant = TenantId::parse(&deadline.tenant).map_err(|_| damaged())?;
