@@ -4,11 +4,14 @@
 //! load generator runs on the same cores and counts only what was acknowledged.
 
 mod capacity;
+mod checkpoint;
 mod client;
+mod history;
 mod ingest;
 mod query;
 mod recover;
 mod subscribe;
+mod warehouse;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -35,6 +38,10 @@ pub enum Bench {
     Recover,
     /// Bytes for each twin.
     Capacity,
+    /// Rows into Parquet files, and out of them.
+    History,
+    /// Rows into Snowflake, or a stand-in for it: rate, lag, a day, an outage.
+    Checkpoint,
 }
 
 /// How it is measured.
@@ -57,6 +64,24 @@ pub struct BenchArgs {
     /// Seconds of each case
     #[arg(long, default_value_t = 10)]
     pub seconds: u64,
+    /// Events per second while the lag of a checkpoint is measured
+    #[arg(long, default_value_t = 60_000)]
+    pub rate: usize,
+    /// checkpoint: only an outage of so many seconds, at full rate
+    #[arg(long, value_name = "SECONDS")]
+    pub outage: Option<u64>,
+    /// checkpoint: an account's address instead of the stand-in; its tables get the rows
+    #[arg(long, value_name = "URL", requires = "key")]
+    pub endpoint: Option<String>,
+    /// The private key of the service user
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// The account of the endpoint
+    #[arg(long, default_value = "bench")]
+    pub account: String,
+    /// The service user
+    #[arg(long, default_value = "bench")]
+    pub user: String,
     /// Where the data goes; a temporary folder if absent
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -69,6 +94,14 @@ impl BenchArgs {
         } else {
             self.seconds
         })
+    }
+
+    /// A folder for data, gone at the end.
+    fn folder(&self) -> anyhow::Result<tempfile::TempDir> {
+        tempfile::Builder::new()
+            .prefix("gemba-bench")
+            .tempdir_in(self.data_dir.clone().unwrap_or_else(std::env::temp_dir))
+            .context("failed to make a folder for the data")
     }
 
     fn scaled(&self, number: usize) -> usize {
@@ -124,10 +157,7 @@ struct Stand {
 
 impl Stand {
     async fn start(args: &BenchArgs, change: impl FnOnce(&mut NodeSettings)) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("gemba-bench")
-            .tempdir_in(args.data_dir.clone().unwrap_or_else(std::env::temp_dir));
-        let folder = folder.context("failed to make a folder for the data")?;
+        let folder = args.folder()?;
         let mut settings = NodeSettings::new(folder.path().to_owned());
         change(&mut settings);
         let node = Node::start(settings).await?;
@@ -199,6 +229,8 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
             Bench::Subscribe => subscribe::run(args).await,
             Bench::Recover => recover::run(args).await,
             Bench::Capacity => capacity::run(args).await,
+            Bench::History => history::run(args).await,
+            Bench::Checkpoint => checkpoint::run(args).await,
         }
     })?;
     let name = format!("{:?}", args.name).to_lowercase();
