@@ -40,7 +40,7 @@ fn storm() -> Faults {
         error_after: 0.03,
         dropped: 0.04,
         unauthorized: 0.02,
-        reopen: 0.08,
+        reopen: 0.25,
         commit_ms: 3_000,
     }
 }

@@ -58,4 +58,10 @@ GRANT USAGE ON DATABASE {{database}} TO ROLE {{role}}_WRITER;
 GRANT USAGE ON SCHEMA {{database}}.{{schema}} TO ROLE {{role}}_WRITER;
 GRANT USAGE ON DATABASE {{database}} TO ROLE {{role}}_ADMIN;
 GRANT USAGE ON SCHEMA {{database}}.{{schema}} TO ROLE {{role}}_ADMIN;
+-- What `gemba snowflake apply` has run, by the file's name.
+CREATE TABLE IF NOT EXISTS {{database}}.{{schema}}.MIGRATIONS (
+    FILE_NAME VARCHAR(100) NOT NULL,
+    CHECKSUM VARCHAR(64) NOT NULL,
+    APPLIED_TS TIMESTAMP_NTZ(3) NOT NULL
+);
 GRANT EXECUTE TASK ON ACCOUNT TO ROLE {{role}}_OWNER;

@@ -70,7 +70,8 @@ pub(super) fn runtime() -> anyhow::Result<Runtime> {
 
 pub(super) fn log_to_stderr(level: &str, json: bool) -> anyhow::Result<()> {
     // What raft cannot deliver to a node that is down it says many times a second; what follows is said by the cluster.
-    let directives = format!("openraft=error,{level}");
+    // At lower levels the warehouse's client would write statements and tokens.
+    let directives = format!("openraft=error,{level},snowflake_api=warn");
     let filter =
         EnvFilter::try_new(directives).with_context(|| format!("log.level: {level:?} is not a level"))?;
     let builder = tracing_subscriber::fmt()

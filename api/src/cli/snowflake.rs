@@ -1,59 +1,19 @@
-//! `gemba snowflake`: the warehouse's own side as numbered SQL files, and where the streams into it stand.
-//!
-//! Promises: what is rendered depends on nothing but the flags; each statement may be run again; names are checked, so
-//! that no flag can become a statement.
+//! `gemba snowflake`: the warehouse's own side as numbered SQL files, applied to it, where the streams into it stand, and
+//! whether it has what was accepted.
 
-use std::path::PathBuf;
+mod migrate;
+mod reconcile;
+mod render;
+
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use gemba_twins::id::TenantId;
-
+use gemba_runtime::checkpoint::SnowflakeSettings;
 use serde_json::Value as Json;
 
-use super::client::NodeArgs;
-use crate::config::plain_name;
-
-/// The migrations in their order, as they stand in `deploy/snowflake/`.
-const MIGRATIONS: [(&str, &str); 9] = [
-    (
-        "001_roles_and_warehouses.sql",
-        include_str!("../../../deploy/snowflake/001_roles_and_warehouses.sql"),
-    ),
-    (
-        "002_tenants.sql",
-        include_str!("../../../deploy/snowflake/002_tenants.sql"),
-    ),
-    (
-        "003_tables.sql",
-        include_str!("../../../deploy/snowflake/003_tables.sql"),
-    ),
-    (
-        "004_normalized.sql",
-        include_str!("../../../deploy/snowflake/004_normalized.sql"),
-    ),
-    (
-        "005_analytics.sql",
-        include_str!("../../../deploy/snowflake/005_analytics.sql"),
-    ),
-    (
-        "006_streams_and_tasks.sql",
-        include_str!("../../../deploy/snowflake/006_streams_and_tasks.sql"),
-    ),
-    (
-        "007_cortex.sql",
-        include_str!("../../../deploy/snowflake/007_cortex.sql"),
-    ),
-    (
-        "008_costs.sql",
-        include_str!("../../../deploy/snowflake/008_costs.sql"),
-    ),
-    (
-        "009_stages.sql",
-        include_str!("../../../deploy/snowflake/009_stages.sql"),
-    ),
-];
-const PREMIUM: &str = include_str!("../../../deploy/snowflake/100_premium_tenant.sql");
+use super::{ConfigArgs, client::NodeArgs};
+use crate::config::Config;
 
 #[derive(Args)]
 pub(super) struct SnowflakeArgs {
@@ -65,10 +25,63 @@ pub(super) struct SnowflakeArgs {
 enum SnowflakeCommand {
     /// Writes the warehouse's SQL as numbered files
     #[command(after_help = "Example: gemba snowflake render --database GEMBA --premium acme --out sql/")]
-    Render(RenderArgs),
-    /// Where each stream of the history stands, as the node tells it
-    #[command(after_help = "Example: gemba snowflake status --url http://127.0.0.1:8080")]
+    Render(render::RenderArgs),
+    /// Applies the files that are not applied yet, in their order
+    #[command(
+        after_help = "Example: gemba snowflake apply --config gemba.toml --as-role ACCOUNTADMIN --dry-run"
+    )]
+    Apply(migrate::ApplyArgs),
+    /// Where each stream of the history stands, as the node tells it, and which files are applied
+    #[command(
+        after_help = "Example: gemba snowflake status --url http://127.0.0.1:8080\n         gemba snowflake status --config gemba.toml"
+    )]
     Status(StatusArgs),
+    /// Whether the warehouse has what was accepted: each row once, no other, and the same
+    #[command(after_help = "Example: gemba snowflake reconcile --config gemba.toml --tenant acme")]
+    Reconcile(reconcile::ReconcileArgs),
+}
+
+/// Who asks the warehouse.
+#[derive(Args)]
+struct AccountArgs {
+    /// The configuration file, which has a section [snowflake]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Another role than snowflake.role
+    #[arg(long, value_name = "ROLE")]
+    as_role: Option<String>,
+    /// Another user than snowflake.user
+    #[arg(long, value_name = "USER")]
+    as_user: Option<String>,
+    /// Another key than snowflake.key_file
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+}
+
+impl AccountArgs {
+    /// The configuration, and the account that it names.
+    fn settings(&self, data_dir: Option<&str>) -> anyhow::Result<(Config, Arc<SnowflakeSettings>)> {
+        let args = ConfigArgs {
+            config: self.config.clone(),
+            data_dir: data_dir.map(str::to_owned),
+            ..ConfigArgs::default()
+        };
+        let config = Config::beside_a_node(&args.layers()?)?;
+        let written = config.node.snowflake.as_ref();
+        let written = written.context("no account is named (--config FILE with a section [snowflake])")?;
+        let mut settings = (**written).clone();
+        if let Some(role) = &self.as_role {
+            crate::config::plain_name(role).map_err(|detail| anyhow::anyhow!("--as-role {detail}"))?;
+            settings.role.clone_from(role);
+        }
+        if let Some(user) = &self.as_user {
+            settings.user.clone_from(user);
+        }
+        if let Some(file) = &self.key_file {
+            settings.key_file.clone_from(file);
+        }
+        Ok((config, Arc::new(settings)))
+    }
 }
 
 #[derive(Args)]
@@ -78,37 +91,19 @@ struct StatusArgs {
     json: bool,
     #[command(flatten)]
     node: NodeArgs,
-}
-
-#[derive(Args)]
-struct RenderArgs {
-    /// The database
-    #[arg(long, default_value = "GEMBA")]
-    database: String,
-    /// The schema of what all tenants share
-    #[arg(long, default_value = "CORE")]
-    schema: String,
-    /// What the names of roles and users begin with
-    #[arg(long, default_value = "GEMBA")]
-    role: String,
-    /// What the names of warehouses begin with
-    #[arg(long, default_value = "GEMBA")]
-    warehouse: String,
-    /// Credits a month after which the warehouses are suspended
-    #[arg(long, default_value_t = 150)]
-    credit_quota: u32,
-    /// A tenant that gets a schema, a role and a warehouse of its own; may be given again
-    #[arg(long, value_name = "TENANT")]
-    premium: Vec<String>,
-    /// The folder for the files; the standard output if absent
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    #[command(flatten)]
+    migrations: migrate::MigrationsArgs,
 }
 
 pub(super) fn run(args: &SnowflakeArgs) -> anyhow::Result<()> {
     match &args.command {
-        SnowflakeCommand::Render(args) => write(args),
+        SnowflakeCommand::Render(args) => render::write(args),
+        SnowflakeCommand::Apply(args) => migrate::apply(args),
+        SnowflakeCommand::Status(args) if args.migrations.is_asked() => {
+            migrate::status(&args.migrations, args.json)
+        }
         SnowflakeCommand::Status(args) => status(args),
+        SnowflakeCommand::Reconcile(args) => reconcile::run(args),
     }
 }
 
@@ -174,65 +169,4 @@ fn status(args: &StatusArgs) -> anyhow::Result<()> {
         println!("{}", format!("{row}  {}", line[8]).trim_end());
     }
     Ok(())
-}
-
-fn write(args: &RenderArgs) -> anyhow::Result<()> {
-    let files = render(args)?;
-    let Some(out) = &args.out else {
-        for (name, text) in files {
-            println!("-- {name}\n{text}");
-        }
-        return Ok(());
-    };
-    std::fs::create_dir_all(out).with_context(|| format!("failed to make {}", out.display()))?;
-    for (name, text) in files {
-        let path = out.join(&name);
-        std::fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;
-        println!("{}", path.display());
-    }
-    Ok(())
-}
-
-fn render(args: &RenderArgs) -> anyhow::Result<Vec<(String, String)>> {
-    let quota = args.credit_quota.to_string();
-    let mut values = vec![("credit_quota", quota.as_str())];
-    for (flag, name) in [
-        ("database", &args.database),
-        ("schema", &args.schema),
-        ("role", &args.role),
-        ("warehouse", &args.warehouse),
-    ] {
-        plain_name(name).map_err(|detail| anyhow::anyhow!("--{flag} {detail}"))?;
-        values.push((flag, name));
-    }
-    let mut files: Vec<(String, String)> = MIGRATIONS
-        .iter()
-        .map(|(name, template)| ((*name).to_owned(), filled(template, &values)))
-        .collect();
-    for (index, tenant) in args.premium.iter().enumerate() {
-        TenantId::parse(tenant).with_context(|| format!("--premium {tenant}"))?;
-        let upper: String = tenant
-            .chars()
-            .map(|letter| {
-                if letter.is_ascii_alphanumeric() {
-                    letter.to_ascii_uppercase()
-                } else {
-                    '_'
-                }
-            })
-            .collect();
-        let own = [("tenant", tenant.as_str()), ("tenant_upper", upper.as_str())];
-        let of_tenant: Vec<_> = values.iter().copied().chain(own).collect();
-        files.push((
-            format!("{}_premium_{upper}.sql", 100 + index),
-            filled(PREMIUM, &of_tenant),
-        ));
-    }
-    Ok(files)
-}
-
-fn filled(template: &str, values: &[(&str, &str)]) -> String {
-    values.iter().fold(template.to_owned(), |text, (name, value)| {
-        text.replace(&format!("{{{{{name}}}}}"), value)
-    })
 }

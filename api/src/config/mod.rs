@@ -82,11 +82,20 @@ pub struct Config {
 impl Config {
     /// What the layers lead to, checked.
     pub fn of(layers: &Layers) -> Result<Self, ConfigError> {
-        let written = layers.written()?;
-        let data_dir = PathBuf::from(&written.node.data_dir);
-        let mut node = NodeSettings::new(data_dir.clone());
+        let data_dir = PathBuf::from(layers.written()?.node.data_dir);
         // An existing folder knows its number of shards; one that is written has to agree.
         let made_with = shards_of(&data_dir).map_err(|error| value_error("node.data_dir", error))?;
+        Self::over(layers, made_with)
+    }
+
+    /// As [`Config::of`], beside a node that has the data folder open: its number of shards is not looked up.
+    pub fn beside_a_node(layers: &Layers) -> Result<Self, ConfigError> {
+        Self::over(layers, None)
+    }
+
+    fn over(layers: &Layers, made_with: Option<u16>) -> Result<Self, ConfigError> {
+        let written = layers.written()?;
+        let mut node = NodeSettings::new(PathBuf::from(&written.node.data_dir));
         node.shards = match made_with {
             Some(shards) if !layers.is_set("node.shards") => shards,
             _ => written.node.shards,
@@ -124,6 +133,9 @@ impl Config {
             Some(written) => Some(Arc::new(written.settings()?)),
             None => None,
         };
+        if let Some(snowflake) = &node.snowflake {
+            lag_fits(&node.journal_limits, snowflake.sql_every)?;
+        }
         node.uploads = uploads(&written.uploads)?;
         let (keyring, tenant) = keyring(&written)?;
         let mut http = ServerSettings::new(address("http.address", &written.http.address)?);
@@ -194,6 +206,21 @@ fn journal_limits(journal: &written::Journal, segment_bytes: u64) -> Result<Jour
             }
         },
     })
+}
+
+/// What goes by SQL is as old as its period when all is well: no reason to refuse anything.
+fn lag_fits(limits: &JournalLimits, sql_every: Duration) -> Result<(), ConfigError> {
+    match limits.lag {
+        Some(lag) if lag < sql_every * 3 => {
+            let detail = format!(
+                "{} is less than three times snowflake.sql_every_s, {}, and events are as old before they are sent",
+                lag.as_secs(),
+                sql_every.as_secs()
+            );
+            Err(value_error("journal.max_lag_s", detail))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn uploads(written: &written::Uploads) -> Result<UploadLimits, ConfigError> {

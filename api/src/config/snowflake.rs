@@ -38,6 +38,10 @@ pub(super) struct Snowflake {
     uncommitted_wait_s: Option<u64>,
     takeover_after_s: Option<u64>,
     credits_per_gb: Option<f64>,
+    sql_every_s: Option<u64>,
+    sql_timeout_s: Option<u64>,
+    history_by: Option<String>,
+    emulator: Option<bool>,
 }
 
 impl Snowflake {
@@ -84,18 +88,41 @@ impl Snowflake {
             settings.channel_prefix.clone_from(prefix);
         }
         self.limits(&mut settings)?;
+        self.by_sql(&mut settings)?;
         Ok(settings)
     }
 
-    fn limits(&self, settings: &mut SnowflakeSettings) -> Result<(), ConfigError> {
-        let within = |key: &str, value: u64, least: u64, most: u64| {
-            if (least..=most).contains(&value) {
-                Ok(value)
-            } else {
-                let detail = format!("{value} is not within {least} to {most}");
-                Err(value_error(&format!("snowflake.{key}"), detail))
+    fn by_sql(&self, settings: &mut SnowflakeSettings) -> Result<(), ConfigError> {
+        if let Some(seconds) = self.sql_every_s {
+            settings.sql_every = Duration::from_secs(within("sql_every_s", seconds, 0, 86_400)?);
+        }
+        if let Some(seconds) = self.sql_timeout_s {
+            settings.sql_timeout = Duration::from_secs(within("sql_timeout_s", seconds, 1, 3_600)?);
+        }
+        settings.history_by_sql = match self.history_by.as_deref() {
+            None | Some("streaming") => false,
+            Some("sql") => true,
+            Some(other) => {
+                let detail = format!("{other:?} is neither streaming nor sql");
+                return Err(value_error("snowflake.history_by", detail));
             }
         };
+        if settings.history_by_sql && settings.sql_every.is_zero() {
+            let detail = "0 sends nothing by SQL, and history_by is sql";
+            return Err(value_error("snowflake.sql_every_s", detail));
+        }
+        settings.emulator = self.emulator.unwrap_or_default();
+        if settings.emulator && !is_here(&settings.url) {
+            let detail = format!(
+                "an emulator is on this machine, {} is not (what a service leaves out of its answers would be made up)",
+                settings.url
+            );
+            return Err(value_error("snowflake.emulator", detail));
+        }
+        Ok(())
+    }
+
+    fn limits(&self, settings: &mut SnowflakeSettings) -> Result<(), ConfigError> {
         let sized = |key: &str, value: usize, most: u64| within(key, value as u64, 1, most).map(|_| value);
         if let Some(ms) = self.flush_ms {
             settings.flush_every = Duration::from_millis(within("flush_ms", ms, 10, 3_600_000)?);
@@ -173,6 +200,22 @@ impl Snowflake {
     }
 }
 
+fn within(key: &str, value: u64, least: u64, most: u64) -> Result<u64, ConfigError> {
+    if (least..=most).contains(&value) {
+        Ok(value)
+    } else {
+        let detail = format!("{value} is not within {least} to {most}");
+        Err(value_error(&format!("snowflake.{key}"), detail))
+    }
+}
+
+/// Whether an address is of this machine.
+fn is_here(url: &str) -> bool {
+    let host = url.split_once("://").map_or(url, |(_, host)| host);
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    ["127.0.0.1", "localhost", "[::1]"].contains(&name)
+}
+
 /// A name that needs no quotes.
 pub(crate) fn plain_name(name: &str) -> Result<(), String> {
     let fits = name.starts_with(|first: char| first.is_ascii_uppercase() || first == '_')
@@ -199,10 +242,9 @@ fn checked_url(url: &str) -> Result<String, ConfigError> {
     if host.is_empty() || host.contains(['/', '@', '?', ' ']) {
         return Err(wrong("is not https://host or https://host:port"));
     }
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     match scheme {
         "https" => Ok(url.to_owned()),
-        "http" if ["127.0.0.1", "localhost", "[::1]"].contains(&name) => Ok(url.to_owned()),
+        "http" if is_here(url) => Ok(url.to_owned()),
         _ => Err(wrong("is not https (http is for this machine only)")),
     }
 }
@@ -253,6 +295,11 @@ mod tests {
                 "key_passphrase = \"s3cret\"\nkey_passphrase_env = \"X\"\n",
                 "snowflake.key_passphrase",
             ),
+            ("sql_every_s = 90000\n", "snowflake.sql_every_s"),
+            ("sql_every_s = 0\nhistory_by = \"sql\"\n", "snowflake.sql_every_s"),
+            ("history_by = \"copy\"\n", "snowflake.history_by"),
+            ("emulator = true\n", "snowflake.emulator"),
+            ("[journal]\nmax_lag_s = 1000\n", "journal.max_lag_s"),
             ("pasword = \"x\"\n", "pasword"),
         ] {
             let refused = of(rest).expect_err(key);

@@ -38,6 +38,29 @@ pub(super) struct Batch {
     pub(super) missing: Vec<(u64, u64)>,
 }
 
+impl Batch {
+    /// Leaves the first rows only, `rows` of them.
+    pub(super) fn cut(&mut self, rows: u64) {
+        #[derive(serde::Deserialize)]
+        struct Row {
+            #[serde(rename = "SEQ")]
+            seq: u64,
+        }
+        let most = usize::try_from(rows).unwrap_or(usize::MAX);
+        let lines: Vec<&[u8]> = self.bytes.split_inclusive(|byte| *byte == b'\n').collect();
+        if lines.len() <= most || most == 0 {
+            return;
+        }
+        // A row is JSON with its seq, so that nothing is cut off that is not sent later.
+        let Ok(last) = serde_json::from_slice::<Row>(lines[most - 1]) else {
+            return;
+        };
+        let end = lines[..most].iter().map(|line| line.len()).sum();
+        self.bytes.truncate(end);
+        (self.rows, self.last, self.read, self.full) = (rows, last.seq, last.seq, true);
+    }
+}
+
 /// The rows of a place after `after`, up to `until`, of about `bytes_max` bytes.
 pub(super) fn collect(
     source: &mut Source,

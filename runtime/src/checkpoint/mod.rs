@@ -1,9 +1,11 @@
 //! The checkpoint: history on its way into the warehouse, exactly once.
 //!
-//! Promises: for each tenant, shard and table there is one channel of Snowpipe Streaming; a row's seq is its offset, and
-//! sending goes on only from the offset that the warehouse says is committed. Reads the journal behind the shards, off
-//! the hot path; a warehouse that does not answer costs disk only, and the journal is trimmed only past what is
-//! committed; what a full journal gave up all the same is read from the history's files. Memory is bounded by the requests under way. Knows nothing of twins' states.
+//! Promises: for each tenant, shard and table of events there is one channel of Snowpipe Streaming; a row's seq is its
+//! offset, and sending goes on only from the offset that the warehouse says is committed. What twins compute goes by SQL,
+//! in transactions that move an offset of their own. Reads the journal behind the shards, off the hot path; a warehouse
+//! that does not answer costs disk only, and the journal is trimmed only past what is committed; what a full journal gave up all
+//! the same is read from the history's files. Memory is bounded by the requests under way. What a twin is it asks of
+//! whoever holds the twins.
 
 mod batch;
 mod breaker;
@@ -13,10 +15,13 @@ mod key;
 mod lane;
 mod metric_names;
 mod place;
+mod reconcile;
 mod rows;
 mod settings;
 mod source;
+mod sql;
 mod view;
+mod warehouse;
 
 use std::{
     collections::BTreeMap,
@@ -29,12 +34,17 @@ use gemba_cluster::{Journal, ShardId};
 use gemba_twins::id::TenantId;
 use tokio::sync::Semaphore;
 
-pub(crate) use self::{batch::received_after, lane::Lane};
-use self::{client::Client, metric_names as names, place::Place};
+pub(crate) use self::{
+    batch::received_after,
+    sql::{LEVELS, TwinNow, TwinReader, Wanted},
+};
+use self::{breaker::Breaker, client::Client, metric_names as names, place::Place, sql::SqlLane};
 pub use self::{
+    reconcile::{Compared, ReconcileError, Reconciliation},
     rows::Table,
     settings::{Secret, SnowflakeSettings},
     view::{ChannelState, ChannelView},
+    warehouse::{Warehouse, WarehouseError},
 };
 use crate::clock;
 
@@ -42,11 +52,37 @@ use crate::clock;
 pub(crate) struct Shared {
     settings: Arc<SnowflakeSettings>,
     client: Client,
+    /// Whether statements are answered: another service than the streaming one.
+    statements: Breaker,
     journal: Journal,
     /// What is kept of the channels, and dead letters.
     root: PathBuf,
     /// The history's files, which hold what the journal has given up.
     history: Option<PathBuf>,
+}
+
+/// What goes into the warehouse from one place, by one of its two ways.
+pub(crate) enum Lane {
+    /// A channel of Snowpipe Streaming.
+    Channel(Box<lane::Lane>),
+    /// Transactions of SQL.
+    Sql(Box<SqlLane>),
+}
+
+impl Lane {
+    fn view(&self) -> Arc<Mutex<ChannelView>> {
+        match self {
+            Self::Channel(lane) => lane.view(),
+            Self::Sql(lane) => lane.view(),
+        }
+    }
+
+    fn turn(&mut self, shared: &Shared, until: u64, twins: &TwinReader) -> Duration {
+        match self {
+            Self::Channel(lane) => lane.turn(shared, until),
+            Self::Sql(lane) => lane.turn(shared, until, twins),
+        }
+    }
 }
 
 type Views = BTreeMap<Place, Arc<Mutex<ChannelView>>>;
@@ -70,10 +106,12 @@ impl Checkpoint {
         history: Option<PathBuf>,
     ) -> Result<Self, String> {
         names::describe();
+        tracing::info!("{}", settings.estimate());
         let requests = Arc::new(Semaphore::new(settings.requests_max.max(1)));
         Ok(Self {
             shared: Arc::new(Shared {
                 client: Client::new(settings.clone())?,
+                statements: Breaker::new(settings.retry_after),
                 settings,
                 journal,
                 root,
@@ -109,15 +147,28 @@ impl Checkpoint {
     ) -> Vec<Lane> {
         let (mut fresh, mut whole) = (Vec::new(), true);
         let mut views = self.views();
-        let tables = |tenant: TenantId| Table::ALL.map(|table| (tenant.clone(), table));
+        let settings = &self.shared.settings;
+        let by_sql = |table: Table| table == Table::Twins || settings.history_by_sql;
+        let wanted = |table: &Table| *table != Table::Twins || !settings.sql_every.is_zero();
+        let tables = |tenant: TenantId| {
+            let all = Table::OF_EVENTS.into_iter().chain([Table::Twins]);
+            all.filter(wanted).map(move |table| (tenant.clone(), table))
+        };
         for (tenant, table) in tenants.into_iter().flat_map(tables) {
             let place = Place { tenant, shard, table };
             if views.contains_key(&place) {
                 continue;
             }
-            let channel = place.channel(&self.shared.settings.channel_prefix);
-            let view = Arc::new(Mutex::new(ChannelView::new(&place, &channel)));
-            match Lane::load(&self.shared, place.clone(), &view) {
+            let channel = place.channel(&settings.channel_prefix);
+            let by_sql = by_sql(place.table);
+            let named = (!by_sql).then(|| channel.clone());
+            let view = Arc::new(Mutex::new(ChannelView::new(&place, named)));
+            let lane = if by_sql {
+                SqlLane::load(&self.shared, place.clone(), &view).map(|lane| Lane::Sql(Box::new(lane)))
+            } else {
+                lane::Lane::load(&self.shared, place.clone(), &view).map(|lane| Lane::Channel(Box::new(lane)))
+            };
+            match lane {
                 Ok(lane) => {
                     fresh.push(lane);
                     views.insert(place, view);
@@ -135,8 +186,14 @@ impl Checkpoint {
         fresh
     }
 
-    /// Works one channel until the node stops; `until` answers the newest seq that may be sent, `None` at the end.
-    pub(crate) async fn work(self: Arc<Self>, mut lane: Lane, until: impl Fn() -> Option<u64>) {
+    /// Works one place until the node stops; `until` answers the newest seq that may be sent, `None` at the end, and
+    /// `twins` what twins are.
+    pub(crate) async fn work(
+        self: Arc<Self>,
+        mut lane: Lane,
+        until: impl Fn() -> Option<u64>,
+        twins: Arc<TwinReader>,
+    ) {
         let mut stop = self.stop.subscribe();
         let view = lane.view();
         loop {
@@ -147,9 +204,9 @@ impl Checkpoint {
             if *stop.borrow() {
                 return;
             }
-            let shared = self.shared.clone();
+            let (shared, twins) = (self.shared.clone(), twins.clone());
             let turn = tokio::task::spawn_blocking(move || {
-                let wait = lane.turn(&shared, until);
+                let wait = lane.turn(&shared, until, &*twins);
                 drop(permit);
                 (lane, wait)
             });
@@ -227,7 +284,9 @@ impl Checkpoint {
             metrics::gauge!(names::LAG_SECONDS, &labels).set(seconds);
         }
         metrics::gauge!(names::FENCED).set(f64::from(fenced));
-        metrics::gauge!(names::BREAKER_OPEN).set(f64::from(u8::from(self.shared.client.is_closed())));
+        metrics::gauge!(names::BREAKER_OPEN).set(f64::from(u8::from(
+            self.shared.client.is_closed() || self.shared.statements.is_open(),
+        )));
     }
 
     /// How often it is looked for new tenants.

@@ -12,18 +12,20 @@ use gemba_twins::{
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 
-/// A table that rows are streamed into.
+/// What goes into the warehouse, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
     /// Readings as they were journaled.
     Readings,
     /// Scans as they were journaled.
     Scans,
+    /// What twins compute: rollups, KPIs and states, in a table each.
+    Twins,
 }
 
 impl Table {
-    /// All tables.
-    pub const ALL: [Self; 2] = [Self::Readings, Self::Scans];
+    /// The tables whose rows are events.
+    pub const OF_EVENTS: [Self; 2] = [Self::Readings, Self::Scans];
 
     /// Its name in the warehouse.
     #[must_use]
@@ -31,6 +33,7 @@ impl Table {
         match self {
             Self::Readings => "SENSOR_READINGS_RAW",
             Self::Scans => "JOB_TRACKING",
+            Self::Twins => "METRIC_ROLLUPS, TWIN_KPIS, TWIN_STATES",
         }
     }
 
@@ -40,6 +43,7 @@ impl Table {
         match self {
             Self::Readings => "readings",
             Self::Scans => "scans",
+            Self::Twins => "twins",
         }
     }
 
@@ -52,16 +56,16 @@ impl Table {
     pub(super) fn may_hold(self, kind: Kind) -> bool {
         match self {
             // A reading may be bound to any twin.
-            Self::Readings => true,
+            Self::Readings | Self::Twins => true,
             Self::Scans => kind == Kind::Job,
         }
     }
 
-    /// Whether an event is a row of it.
+    /// Whether an event is a row of it, or changes one.
     pub(super) fn holds(self, event: &Event) -> bool {
         matches!(
             (self, &event.body),
-            (Self::Readings, Body::Reading(_)) | (Self::Scans, Body::Scan(_))
+            (Self::Readings, Body::Reading(_)) | (Self::Scans, Body::Scan(_)) | (Self::Twins, _)
         )
     }
 }

@@ -73,7 +73,20 @@ pub struct SnowflakeSettings {
     pub takeover_after: Duration,
     /// Credits for a gigabyte, for the estimate of the bill.
     pub credits_per_gb: f64,
+    /// How often rollups, KPIs and states go by SQL; zero for never.
+    pub sql_every: Duration,
+    /// Time limit of a statement.
+    pub sql_timeout: Duration,
+    /// Readings and scans go by SQL too, where Snowpipe Streaming is not available.
+    pub history_by_sql: bool,
+    /// The other side is an emulator: what it leaves out of its answers is filled in.
+    pub emulator: bool,
 }
+
+/// What a round of statements has the warehouse run for: it is billed for a minute at least, and falls asleep a minute
+/// after the last one (`AUTO_SUSPEND = 60`), of which the first counts.
+const ROUND_S: f64 = 65.0;
+const MONTH_S: f64 = 30.0 * 86_400.0;
 
 impl SnowflakeSettings {
     /// The defaults over what has none.
@@ -108,7 +121,55 @@ impl SnowflakeSettings {
             takeover_after: Duration::from_secs(600),
             // What is published for Snowpipe's files; the Consumption Table has the price of the account.
             credits_per_gb: 0.0037,
+            sql_every: Duration::from_secs(900),
+            sql_timeout: Duration::from_secs(300),
+            history_by_sql: false,
+            emulator: false,
         }
+    }
+
+    /// Credits a month that the statements' warehouse is estimated to cost, XSMALL: one an hour in which it runs.
+    #[must_use]
+    pub fn sql_credits_per_month(&self) -> f64 {
+        if self.sql_every.is_zero() {
+            return 0.0;
+        }
+        let every = self.sql_every.as_secs_f64().max(1.0);
+        (MONTH_S / every * ROUND_S).min(MONTH_S) / 3_600.0
+    }
+
+    /// What the checkpoint is estimated to cost, in words.
+    #[must_use]
+    pub fn estimate(&self) -> String {
+        let what = if self.history_by_sql {
+            "all history"
+        } else {
+            "rollups, KPIs and states"
+        };
+        let by_sql = if self.sql_every.is_zero() {
+            "nothing goes by SQL (snowflake.sql_every_s is 0)".to_owned()
+        } else {
+            format!(
+                "{what} by SQL every {} s: about {:.0} credits a month, on a warehouse of size XSMALL that sleeps after \
+                 60 s (snowflake.sql_every_s)",
+                self.sql_every.as_secs(),
+                self.sql_credits_per_month()
+            )
+        };
+        let streamed = if self.history_by_sql {
+            String::new()
+        } else {
+            format!(
+                "; readings and scans by Snowpipe Streaming, which needs no warehouse: {} credits for each GB",
+                self.credits_per_gb
+            )
+        };
+        format!("snowflake: {by_sql}{streamed}")
+    }
+
+    /// Where the tables are: database and schema.
+    pub(crate) fn sql_schema(&self) -> String {
+        format!("{}.{}", self.database, self.schema)
     }
 
     /// The account in a token: its name without region and network, in capitals.
@@ -118,5 +179,22 @@ impl SnowflakeSettings {
             .next()
             .unwrap_or_default()
             .to_ascii_uppercase()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_every_minute_keeps_the_warehouse_awake() {
+        let mut settings = SnowflakeSettings::new("acc".into(), "svc".into(), "key".into());
+        for (seconds, credits) in [(0, 0.0), (900, 52.0), (3_600, 13.0), (60, 720.0), (1, 720.0)] {
+            settings.sql_every = Duration::from_secs(seconds);
+            assert!(
+                (settings.sql_credits_per_month() - credits).abs() < 1e-6,
+                "{seconds}"
+            );
+        }
     }
 }

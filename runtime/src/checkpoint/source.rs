@@ -121,7 +121,7 @@ impl Source {
 }
 
 /// Hands out what the journal holds from `next` on; answers the last of the seqs that it has given up and that come next.
-fn journaled(
+pub(super) fn journaled(
     shared: &Shared,
     place: &Place,
     next: &mut u64,

@@ -33,11 +33,11 @@ pub enum ChannelState {
 pub struct ChannelView {
     /// `snowflake`, or `files` for the history's Parquet files.
     pub destination: &'static str,
-    /// What it holds: `readings`, `scans`, or `all` for files.
+    /// What it holds: `readings`, `scans`, `twins` for what twins compute, or `all` for files.
     pub stream: &'static str,
     /// Where rows go; absent for files.
     pub table: Option<&'static str>,
-    /// The channel's name; absent for files.
+    /// The channel's name; absent for files, and for what goes by SQL.
     pub channel: Option<String>,
     /// The shard.
     pub shard: u16,
@@ -78,12 +78,12 @@ pub struct ChannelView {
 }
 
 impl ChannelView {
-    pub(super) fn new(place: &Place, channel: &str) -> Self {
+    pub(super) fn new(place: &Place, channel: Option<String>) -> Self {
         Self {
             destination: "snowflake",
             stream: place.table.word(),
             table: Some(place.table.name()),
-            channel: Some(channel.to_owned()),
+            channel,
             tenant: Some(place.tenant.clone()),
             ..Self::of_files(place.shard)
         }

@@ -1,6 +1,6 @@
-//! The checkpoint's channels on this node: one for each tenant, shard and table, as tenants come.
+//! The checkpoint's places on this node: one for each tenant, shard and table, as tenants come.
 //!
-//! Promises: a channel is begun within a second of its tenant's first twin; until then the journal keeps what there is.
+//! Promises: a place is begun within a second of its tenant's first twin; until then the journal keeps what there is.
 
 use std::{
     sync::{Arc, PoisonError, Weak, atomic::Ordering},
@@ -12,12 +12,16 @@ use gemba_twins::id::TenantId;
 
 use super::{Inner, Node, ReadError, StartError, read::blocking};
 use crate::{
-    checkpoint::{ChannelState, ChannelView, Checkpoint, received_after},
+    checkpoint::{
+        ChannelState, ChannelView, Checkpoint, LEVELS, TwinNow, TwinReader, Wanted, received_after,
+    },
     settings::NodeSettings,
+    store::StoreError,
 };
 
 /// How often the metrics are set.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
+const DAY_MS: i64 = 86_400_000;
 
 /// The checkpoint that the settings ask for.
 pub(super) fn of(settings: &NodeSettings, journal: &Journal) -> Result<Option<Arc<Checkpoint>>, StartError> {
@@ -66,10 +70,55 @@ impl Inner {
             return;
         }
         for lane in checkpoint.survey(shard, self.tenants_of(shard), twins, folded) {
-            let node = node.clone();
-            let until = move || Some(node.upgrade()?.twins.folded_seq(usize::from(shard)));
-            tokio::spawn(checkpoint.clone().work(lane, until));
+            let (of_until, of_twins) = (node.clone(), node.clone());
+            let until = move || Some(of_until.upgrade()?.twins.folded_seq(usize::from(shard)));
+            let twins: Arc<TwinReader> = Arc::new(move |tenant, shard, wanted, take| {
+                let inner = of_twins.upgrade().ok_or_else(|| "the node stops".to_owned())?;
+                inner.each_twin_now(tenant, shard, wanted, take)
+            });
+            tokio::spawn(checkpoint.clone().work(lane, until, twins));
         }
+    }
+
+    /// Hands out a tenant's twins that are wanted, each as it is now, until `take` answers false.
+    fn each_twin_now(
+        &self,
+        tenant: &TenantId,
+        shard: u16,
+        wanted: &Wanted<'_>,
+        take: &mut dyn FnMut(TwinNow) -> bool,
+    ) -> Result<(), String> {
+        let now = crate::clock::now();
+        let mut go_on = true;
+        let done = self.each_twin(shard, tenant, &mut |id| {
+            if !go_on {
+                return Ok(());
+            }
+            let read = self.twins.with(id, |twin| {
+                let from = wanted(id, twin.position().seq)?;
+                let json = serde_json::to_string(&twin.view(now)).unwrap_or_default();
+                Some((from, twin.rev(), json))
+            });
+            let (from, rev, json) = match read {
+                Ok(Some(Some(read))) => read,
+                // A twin that is set aside is shown as such, and holds up no other.
+                Ok(_) | Err(StoreError::SetAside { .. }) => return Ok(()),
+                Err(error) => return Err(ReadError::from(error).into()),
+            };
+            let mut rollups = Vec::new();
+            for level in LEVELS {
+                rollups.extend(self.bucket_rows(id, from, now.plus_ms(DAY_MS), level)?);
+            }
+            let id = id.clone();
+            go_on = take(TwinNow {
+                id,
+                rev,
+                json,
+                rollups,
+            });
+            Ok(())
+        });
+        done.map_err(|error| error.to_string())
     }
 }
 

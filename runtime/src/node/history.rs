@@ -242,7 +242,7 @@ impl Inner {
         writer.save()
     }
 
-    fn each_twin(
+    pub(super) fn each_twin(
         &self,
         shard: u16,
         tenant: &TenantId,

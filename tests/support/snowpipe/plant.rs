@@ -41,7 +41,7 @@ impl Plant {
         let text = format!(
             "[node]\nshards = {SHARDS}\n[snowflake]\naccount = \"myorg-account1\"\nuser = \"svc\"\nkey_file = {key:?}\n\
              key_passphrase = \"correct horse\"\nurl = \"http://127.0.0.1:{}\"\nflush_ms = 40\nretry_ms = 20\n\
-             batch_bytes = {bytes}\ntimeout_s = 10\n{more}",
+             batch_bytes = {bytes}\ntimeout_s = 10\nsql_every_s = 0\n{more}",
             fake.port
         );
         std::fs::write(&config, text).expect("written");
