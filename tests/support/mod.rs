@@ -8,6 +8,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -27,11 +28,15 @@ pub(crate) mod workbook;
 
 /// A port that nobody listens on.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .expect("a port")
-        .local_addr()
-        .expect("its address")
-        .port()
+    // Below the ports that the system gives to clients: one of those took a node's port before the node did.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let mine = std::process::id().wrapping_mul(64);
+    let port = (0..20_000).find_map(|_| {
+        let number = mine.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        let port = u16::try_from(10_000 + number).ok()?;
+        TcpListener::bind(("127.0.0.1", port)).ok().map(|_| port)
+    });
+    port.expect("a port")
 }
 
 /// A running `gemba serve`.
