@@ -383,18 +383,9 @@ impl Lane {
             .as_ref()
             .map_or(self.kept.clear_to, |session| session.read);
         let row_bytes = self.bytes_sent as f64 / self.rows_sent.max(1) as f64;
-        let kept = self.kept.clone();
         self.edit(|view| {
-            view.state = state;
-            view.committed_seq = kept.committed;
-            view.clear_to = kept.clear_to;
-            view.dead_letters = kept.dead_letters;
-            view.missing = kept.missing;
-            view.sent_seq = sent;
+            view.stand(state, &self.kept, sent, says);
             view.row_bytes = row_bytes;
-            if says.is_some() || state == ChannelState::Running {
-                view.last_error = says;
-            }
         });
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gemba_twins::{id::TenantId, time::Timestamp};
 use serde::Serialize;
 
-use super::place::Place;
+use super::place::{Kept, Place};
 
 /// What a channel is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
@@ -113,6 +113,19 @@ impl ChannelView {
             tenant: None,
             clear_to: 0,
             row_bytes: 0.0,
+        }
+    }
+
+    /// Takes over how its channel stands; what was said last stays until it runs again.
+    pub(super) fn stand(&mut self, state: ChannelState, kept: &Kept, sent: u64, says: Option<String>) {
+        self.state = state;
+        self.committed_seq = kept.committed;
+        self.clear_to = kept.clear_to;
+        self.sent_seq = sent;
+        self.dead_letters = kept.dead_letters;
+        self.missing.clone_from(&kept.missing);
+        if says.is_some() || state == ChannelState::Running {
+            self.last_error = says;
         }
     }
 

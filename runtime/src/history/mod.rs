@@ -22,7 +22,7 @@ pub(crate) use self::{
     compaction::{compact, delete_older},
     events::{Chunk, FiledEvents},
     file::{folder_of, name_of, replace, write as write_sheet},
-    rows::{KPIS, ROLLUPS, STATES, address, day_of, push_rollup},
+    rows::{KPIS, ROLLUPS, STATES, address, day_of, push_rollup, step_of},
     sheet::{Cell, Sheet},
     writer::{Filed, FlushError, ShardWriter, filed_to},
 };

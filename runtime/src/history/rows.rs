@@ -249,14 +249,19 @@ pub(crate) fn push_alarm(sheet: &mut Sheet, notice: &Notice) {
     ]);
 }
 
-/// Appends a bucket's rows.
-pub(crate) fn push_rollup(sheet: &mut Sheet, twin: &str, row: &RollupRow) {
-    let step = match row.level {
+/// A width of buckets as rows name it.
+pub(crate) fn step_of(level: Level) -> &'static str {
+    match level {
         Level::M1 => "1m",
         Level::M5 => "5m",
         Level::H1 => "1h",
         Level::D1 => "1d",
-    };
+    }
+}
+
+/// Appends a bucket's rows.
+pub(crate) fn push_rollup(sheet: &mut Sheet, twin: &str, row: &RollupRow) {
+    let step = step_of(row.level);
     for (metric, stats) in &row.metrics {
         let measured = |value: f64| Cell::Number((stats.count > 0).then_some(value));
         sheet.push(&[

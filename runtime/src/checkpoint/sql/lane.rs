@@ -395,18 +395,9 @@ impl SqlLane {
 
     fn show(&mut self, state: ChannelState, says: Option<String>) {
         let row_bytes = self.bytes_sent as f64 / self.rows_sent.max(1) as f64;
-        let kept = self.kept.clone();
         self.edit(|view| {
-            view.state = state;
-            view.committed_seq = kept.committed;
-            view.clear_to = kept.clear_to;
-            view.sent_seq = kept.clear_to;
-            view.missing = kept.missing;
-            view.dead_letters = kept.dead_letters;
+            view.stand(state, &self.kept, self.kept.clear_to, says);
             view.row_bytes = row_bytes;
-            if says.is_some() || state == ChannelState::Running {
-                view.last_error = says;
-            }
         });
     }
 

@@ -17,11 +17,14 @@ use super::{
     Session,
     statement::{Cell, Holds, Rows, Target},
 };
-use crate::checkpoint::{
-    Shared,
-    client::Fault,
-    place::Place,
-    source::{Found, journaled},
+use crate::{
+    checkpoint::{
+        Shared,
+        client::Fault,
+        place::Place,
+        source::{Found, journaled},
+    },
+    history::step_of,
 };
 
 /// Widths of the buckets that are sent.
@@ -250,12 +253,7 @@ impl Tables<'_> {
     }
 
     fn push_rollup(&mut self, [tenant, kind, id]: [Cell<'_>; 3], row: &RollupRow) {
-        let step = match row.level {
-            Level::M1 => "1m",
-            Level::M5 => "5m",
-            Level::H1 => "1h",
-            Level::D1 => "1d",
-        };
+        let step = step_of(row.level);
         for (metric, stats) in &row.metrics {
             let measured = |value: f64| Cell::Number((stats.count > 0).then_some(value));
             self.rollups.push(&[
