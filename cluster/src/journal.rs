@@ -43,7 +43,7 @@ pub struct JournalOptions {
     pub segment_bytes: u64,
     /// Most bytes that wait for a commit; beyond it appends are refused.
     pub queue_bytes: usize,
-    /// Cache of each segment, in bytes.
+    /// Cache of the segment that is appended to, in bytes; the others have a sixteenth, as there may be many.
     pub cache_bytes: usize,
     /// Who does the work.
     pub turns: Turns,
@@ -68,6 +68,14 @@ impl JournalOptions {
             queue_bytes: 256 << 20,
             cache_bytes: 32 << 20,
             turns: Turns::Thread,
+        }
+    }
+
+    /// As they are, for a segment that is not appended to.
+    fn full(&self) -> Self {
+        Self {
+            cache_bytes: self.cache_bytes / 16,
+            ..self.clone()
         }
     }
 }
@@ -257,6 +265,20 @@ impl Journal {
             shared,
             committer: Arc::new(committer),
         })
+    }
+
+    /// Makes the first segment of a journal whose shards begin after these seqs; an error where there is a journal.
+    pub fn begin_at(options: &JournalOptions, ends: &BTreeMap<ShardId, Seq>) -> Result<(), OpenError> {
+        let io = |error: std::io::Error| OpenError::Io(error.to_string());
+        if !options.files.list().map_err(io)?.is_empty() {
+            return Err(OpenError::Io("there is a journal already".into()));
+        }
+        let extent = |seq: &Seq| Extent {
+            last: seq.get(),
+            ..Extent::default()
+        };
+        let ends = ends.iter().map(|(shard, seq)| (shard.get(), extent(seq)));
+        Segment::open(options, 1, &segment::Ends::new(ends.collect())).map(drop)
     }
 
     /// Queues a frame. Returns at once; the answer comes through [`Append::done`] unless it is refused here.

@@ -12,6 +12,9 @@ use ureq::{
     tls::{Certificate, RootCerts, TlsConfig},
 };
 
+/// Connections that are kept for the next request.
+const IDLE: usize = 16;
+
 /// A client for servers that `ca` (PEM) signed, or whom the system trusts; through `proxy`, or the one that the
 /// environment names.
 pub(crate) fn agent(ca: Option<&Path>, proxy: Option<&str>, timeout: Duration) -> Result<Agent, String> {
@@ -22,6 +25,9 @@ pub(crate) fn agent(ca: Option<&Path>, proxy: Option<&str>, timeout: Duration) -
     let mut config = Agent::config_builder()
         .tls_config(tls)
         .timeout_global(Some(timeout))
+        // As many as ask at once: a new connection costs handshakes and a thread that looks its address up.
+        .max_idle_connections(IDLE)
+        .max_idle_connections_per_host(IDLE)
         .max_redirects(0)
         .max_redirects_will_error(false)
         .http_status_as_error(false)

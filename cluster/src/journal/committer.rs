@@ -412,6 +412,11 @@ impl Writer {
                     .unwrap_or_else(PoisonError::into_inner);
                 segments.push(segment);
                 metrics::gauge!(names::SEGMENTS).set(segments.len() as f64);
+                drop(segments);
+                // It lets go of what it has cached.
+                if let Err(error) = active.reopen(&self.journal.options.full()) {
+                    tracing::error!(segment = active.number(), %error, "segment cannot be opened again");
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "no new segment; going on with the old one");

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{Frame, FrameError, Seq, ShardId};
 
-/// Frames read within one transaction.
+/// Frames read within one transaction, unless fewer are wanted.
 const CHUNK: usize = 32;
 
 /// Why a shard cannot be read on.
@@ -61,6 +61,8 @@ pub struct FrameIter {
     /// What was durable when the reading began.
     until: Seq,
     chunk: VecDeque<Frame>,
+    /// Frames read within one transaction.
+    most: usize,
     failed: bool,
 }
 
@@ -80,8 +82,16 @@ impl FrameIter {
             next,
             until: Seq::new(extent.last),
             chunk: VecDeque::new(),
+            most: CHUNK,
             failed: false,
         }
+    }
+
+    /// Reads no further ahead than to the next frame: for who wants the first one only.
+    #[must_use]
+    pub fn one_by_one(mut self) -> Self {
+        self.most = 1;
+        self
     }
 
     fn fill(&mut self) -> Result<(), ReadError> {
@@ -99,7 +109,7 @@ impl FrameIter {
             if !holds {
                 continue;
             }
-            for (key, bytes) in read_chunk(&segment, shard, next).map_err(io)? {
+            for (key, bytes) in read_chunk(&segment, shard, next, self.most).map_err(io)? {
                 let damaged = |source| ReadError::Damaged {
                     shard,
                     seq: Seq::new(key.1),
@@ -118,7 +128,12 @@ impl FrameIter {
 }
 
 /// Frames of a segment from the one that holds `from` on.
-fn read_chunk(segment: &Segment, shard: ShardId, from: Seq) -> Result<Vec<(Key, Vec<u8>)>, redb::Error> {
+fn read_chunk(
+    segment: &Segment,
+    shard: ShardId,
+    from: Seq,
+    most: usize,
+) -> Result<Vec<(Key, Vec<u8>)>, redb::Error> {
     let number = u32::from(shard.get());
     segment.with(|database| {
         let frames = database.begin_read()?.open_table(FRAMES)?;
@@ -127,8 +142,8 @@ fn read_chunk(segment: &Segment, shard: ShardId, from: Seq) -> Result<Vec<(Key, 
             .next_back()
             .transpose()?;
         let first = holding.map_or(from.get(), |(key, _)| key.value().1);
-        let mut chunk = Vec::with_capacity(CHUNK);
-        for row in frames.range((number, first)..=(number, u64::MAX))?.take(CHUNK) {
+        let mut chunk = Vec::with_capacity(most);
+        for row in frames.range((number, first)..=(number, u64::MAX))?.take(most) {
             let (key, value) = row?;
             chunk.push((key.value(), value.value().to_vec()));
         }

@@ -158,8 +158,13 @@ pub(super) fn open_all(options: &JournalOptions) -> Result<Vec<Arc<Segment>>, Op
     }
     let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(numbers.len());
     let mut ends = Ends::default();
+    let newest = numbers.last().copied();
     for number in numbers {
-        let segment = Segment::open(options, number, &ends)?;
+        let segment = if Some(number) == newest {
+            Segment::open(options, number, &ends)?
+        } else {
+            Segment::open(&options.full(), number, &ends)?
+        };
         super::log_writer::finish(&segments, &segment).map_err(|error| OpenError::Damaged {
             segment: number,
             detail: error.to_string(),

@@ -107,7 +107,9 @@ pub(super) fn collect(
 
 /// When the first record after `after` that is an event was received.
 pub(crate) fn received_after(journal: &Journal, shard: u16, after: u64) -> Option<Timestamp> {
-    let mut frames = journal.read(ShardId::new(shard), Seq::new(after + 1));
+    let mut frames = journal
+        .read(ShardId::new(shard), Seq::new(after + 1))
+        .one_by_one();
     let frame = frames.next()?.ok()?;
     let skip = usize::try_from((after + 1).saturating_sub(frame.first().get())).ok()?;
     frame.records().skip(skip).find_map(record::received_at)

@@ -53,6 +53,15 @@ impl Breaker {
         }
     }
 
+    /// As [`Breaker::allows`], for who may not ask after all: it takes nobody's turn.
+    pub(super) fn would_allow(&self, now: Instant) -> Result<(), Duration> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match state.closed_until {
+            Some(until) if until > now => Err((until - now).min(LOOK_EVERY)),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn succeeded(&self) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::default();
     }
@@ -99,8 +108,12 @@ mod tests {
             assert!(breaker.allows(start).is_ok());
         }
         breaker.failed(start);
-        assert!(breaker.is_open() && breaker.allows(start).is_err());
+        assert!(breaker.is_open() && breaker.allows(start).is_err() && breaker.would_allow(start).is_err());
         let later = start + Duration::from_secs(2);
+        assert!(
+            breaker.would_allow(later).is_ok(),
+            "and that is nobody's turn yet"
+        );
         assert!(breaker.allows(later).is_ok(), "one tries");
         let told = breaker.allows(later).expect_err("the others wait for it");
         assert!(told <= LOOK_EVERY, "and hear soon that it succeeded: {told:?}");

@@ -199,6 +199,11 @@ impl Client {
         self.breaker.is_open()
     }
 
+    /// An error while the server is known not to answer: nothing need be made ready for it.
+    pub(super) fn may_ask(&self) -> Result<(), Fault> {
+        self.breaker.would_allow(clock::instant()).map_err(Fault::Closed)
+    }
+
     /// A request, unless the server is known not to answer.
     fn call(&self, method: &str, path: &str, kind: &str, body: &[u8], gzip: bool) -> Result<Answer, Fault> {
         self.breaker.allows(clock::instant()).map_err(Fault::Closed)?;

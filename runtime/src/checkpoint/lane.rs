@@ -207,6 +207,7 @@ impl Lane {
         let has_room = session.flying.len() < settings.window_batches;
         let mut wait = settings.flush_every;
         if has_room && session.read < until && self.next_append <= now {
+            shared.client.may_ask()?;
             let (source, place) = (&mut self.source, &self.place);
             let batch = collect(source, shared, place, session.read, until, settings.batch_bytes);
             let batch = batch.map_err(Fault::Refused)?;

@@ -182,7 +182,7 @@ fn files<'a>(shared: &'a Shared, place: &'a Place) -> Option<FiledEvents<'a>> {
 pub(super) fn received_after(shared: &Shared, place: &Place, after: u64) -> Option<Timestamp> {
     let journaled = super::batch::received_after(&shared.journal, place.shard, after);
     let shard = ShardId::new(place.shard);
-    let mut frames = shared.journal.read(shard, Seq::new(after + 1));
+    let mut frames = shared.journal.read(shard, Seq::new(after + 1)).one_by_one();
     let is_gap = match frames.next() {
         Some(Ok(frame)) => frame.first().get() > after + 1,
         Some(Err(_)) => false,
