@@ -20,7 +20,7 @@ use support::{
     wait_until,
 };
 
-const COMMANDS: &str = "demo serve get apply plan refold simulate verify config bench key alarms export snowflake certs nodes shards drain import ready";
+const COMMANDS: &str = "demo serve get apply plan refold simulate verify config bench key alarms export snowflake certs nodes shards drain import ready backup restore";
 
 fn node() -> (tempfile::TempDir, Node) {
     let folder = tempfile::tempdir().expect("a folder");

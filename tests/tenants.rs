@@ -46,6 +46,7 @@ const LEAST: &[(&str, &str, &str)] = &[
     ("delete", "/v1/dashboards/{id}", "viewer"),
     ("get", "/v1/cluster", "viewer"),
     ("post", "/v1/cluster/nodes/{node}/drain", "admin"),
+    ("get", "/v1/backup/{shard}", "admin"),
     ("get", "/v1/stream", "viewer"),
     ("get", "/v1/alarms", "viewer"),
     ("get", "/v1/alarms/figures", "viewer"),

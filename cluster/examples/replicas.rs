@@ -113,6 +113,7 @@ async fn node(folder: &std::path::Path, authority: &Authority, number: u64) -> R
         spool: Some(folder),
         gone_after: 0,
         rebalances: true,
+        now_ms: || 0,
     })
     .await?;
     late.set(keeper.clone());

@@ -79,6 +79,8 @@ pub struct KeeperOptions {
     pub gone_after: u32,
     /// Whether an owner hands its shard over to the node that the map would have own it.
     pub rebalances: bool,
+    /// The time it is, in milliseconds since 1970.
+    pub now_ms: fn() -> i64,
 }
 
 /// The groups of a node. Cheap to clone.
@@ -96,6 +98,7 @@ struct Inner {
     spool: Option<PathBuf>,
     gone_after: u32,
     rebalances: bool,
+    now_ms: fn() -> i64,
     groups: RwLock<BTreeMap<u16, Group>>,
     /// Held while groups are opened and closed.
     opening: tokio::sync::Mutex<()>,
@@ -108,6 +111,8 @@ struct Inner {
     damaged: Mutex<BTreeSet<u16>>,
     /// Shards whose log is damaged on other nodes, as these say.
     damaged_there: Mutex<BTreeMap<u64, BTreeSet<u16>>>,
+    /// Nodes whose clocks differ from this one's, and were said to.
+    skewed: Mutex<BTreeSet<u64>>,
     /// Something may have to be done.
     wake: Notify,
     working: Mutex<Vec<AbortHandle>>,
@@ -131,6 +136,7 @@ impl Keeper {
             spool,
             gone_after,
             rebalances,
+            now_ms,
         } = options;
         let Identity { instance, .. } = ballots.claim(&cluster, member.node)?;
         member.instance = instance;
@@ -147,6 +153,8 @@ impl Keeper {
             spool,
             gone_after,
             rebalances,
+            now_ms,
+            skewed: Mutex::default(),
             groups: RwLock::default(),
             opening: tokio::sync::Mutex::new(()),
             map: Mutex::new(MapSeen {

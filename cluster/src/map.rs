@@ -21,6 +21,8 @@ use crate::{
 
 /// Copies of each shard, unless the map says otherwise.
 const COPIES: u32 = 3;
+/// Most members that vote on what concerns the whole cluster: more would only make each change slower.
+pub(crate) const VOTERS: usize = 5;
 
 /// How a member stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
@@ -235,14 +237,16 @@ impl ClusterMap {
         place(&places, &self.shards, self.count, self.copies)
     }
 
-    /// The nodes that keep a shard, the one that should own it first. The control shard and the map itself are kept by
-    /// up to five members: the first ones by number.
+    /// The nodes that keep a shard, the one that should own it first. The map itself is kept by up to five members, the
+    /// first ones by number; the control shard by all, for each binds messages by the plant models.
     #[must_use]
     pub fn keepers(&self, shard: ShardId) -> Vec<u64> {
-        if shard == ShardId::CONTROL || shard == ShardId::MAP {
-            return self.up().map(|member| member.node).take(5).collect();
+        let up = self.up().map(|member| member.node);
+        match shard {
+            ShardId::CONTROL => up.collect(),
+            ShardId::MAP => up.take(VOTERS).collect(),
+            shard => self.shards.of(shard.get()).to_vec(),
         }
-        self.shards.of(shard.get()).to_vec()
     }
 
     /// All shards of the cluster.
@@ -441,6 +445,9 @@ mod tests {
             take(&mut map, Change::Join(member(node, zone))).expect("joined");
         }
         assert!((0..16).all(|shard| map.keepers(ShardId::new(shard)).len() == 3));
+        take(&mut map, Change::Join(member(6, "c"))).expect("joined");
+        assert_eq!(map.keepers(ShardId::CONTROL), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(map.keepers(ShardId::MAP), [1, 2, 3, 4, 5]);
         let draining = Standing {
             node: 5,
             state: MemberState::Draining as i32,

@@ -1,4 +1,4 @@
-//! The names of the journal's metrics, with what they count.
+//! The names of the journal's and the port's metrics, with what they count.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
@@ -9,6 +9,8 @@ pub(crate) const FRAMES: &str = "journal_frames_total";
 pub(crate) const COMMIT_ERRORS: &str = "journal_commit_errors_total";
 pub(crate) const SEGMENTS: &str = "journal_segments";
 pub(crate) const QUEUE_BYTES: &str = "journal_queue_bytes";
+pub(crate) const SENT_BYTES: &str = "cluster_sent_bytes_total";
+pub(crate) const RECEIVED_BYTES: &str = "cluster_received_bytes_total";
 
 /// Tells the recorder what each metric means.
 pub(crate) fn describe() {
@@ -23,6 +25,16 @@ pub(crate) fn describe() {
     describe_counter!(
         COMMIT_ERRORS,
         "Commits that failed, e.g. because the disk is full"
+    );
+    describe_counter!(
+        SENT_BYTES,
+        Unit::Bytes,
+        "Bytes sent to other nodes of the cluster, with all that TLS adds"
+    );
+    describe_counter!(
+        RECEIVED_BYTES,
+        Unit::Bytes,
+        "Bytes received from other nodes of the cluster"
     );
     describe_gauge!(SEGMENTS, "Segment files of the journal");
     describe_gauge!(

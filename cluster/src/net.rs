@@ -6,6 +6,7 @@
 
 mod certificates;
 mod codec;
+mod counted;
 mod lines;
 mod port;
 

@@ -41,6 +41,18 @@ impl Role {
         }
     }
 
+    /// The role's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Engineer => "engineer",
+            Self::Admin => "admin",
+        }
+    }
+
     /// Whether it may send readings and scans.
     #[must_use]
     pub fn may_send(self) -> bool {
@@ -144,6 +156,13 @@ impl Keyring {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.open.is_some()
+    }
+
+    /// Tenants that have keys; one where it is open.
+    #[must_use]
+    pub fn tenants(&self) -> usize {
+        let tenants = self.keys.iter().map(|key| &key.principal.tenant);
+        tenants.collect::<std::collections::BTreeSet<_>>().len().max(1)
     }
 
     /// Who everybody is, where it is open.

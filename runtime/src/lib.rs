@@ -3,6 +3,7 @@
 //! Invariant: nothing is folded before it is durable, nothing acknowledged or published before it is folded; memory
 //! is bounded by one admission gate. Knows nothing of HTTP, nor of who may see what beyond the tenant.
 
+pub mod backup;
 pub mod changes;
 pub mod checkpoint;
 pub mod clock;

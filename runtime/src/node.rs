@@ -4,6 +4,7 @@
 //! which is then recovered next; `stop` loses nothing. Knows nothing of HTTP or of who may ask what.
 
 mod alarms;
+mod backup;
 mod checkpoint;
 mod command;
 mod commands;
@@ -16,6 +17,7 @@ mod history;
 mod limits;
 mod membership;
 mod read;
+mod recovered;
 pub mod refold;
 mod room;
 mod uploads;
@@ -29,10 +31,7 @@ use std::{
 };
 
 use gemba_cluster::Journal;
-use gemba_twins::{
-    id::{TenantId, TwinId},
-    time::Timestamp,
-};
+use gemba_twins::{id::TenantId, time::Timestamp};
 use ractor::Actor;
 use thiserror::Error;
 use tokio::{
@@ -42,10 +41,13 @@ use tokio::{
 use tracing::error;
 
 pub use self::alarms::{AlarmFigures, AlarmQuery, AlarmsPage, PastChange};
+pub use self::backup::{BackupError, BackupPiece};
 pub use self::command::CommandError;
 pub use self::folder::{FolderReport, shards_of, verify};
 pub(crate) use self::health::Health;
-pub use self::membership::{ClusterView, DrainError, Draining, NodeView, ShardView};
+pub use self::membership::{
+    Calls, ClusterView, DrainError, Draining, Following, NodeView, PassedCall, PassedReply, ShardView, Wanted,
+};
 pub use self::read::{EventsPage, HistoryPoint, ReadError, RejectedItem, Step};
 use crate::{
     accounts::Accounts,
@@ -127,6 +129,7 @@ struct Inner {
     cluster: Membership,
     checkpoint: Option<Arc<Checkpoint>>,
     uploads: Uploads,
+    backups: backup::Backups,
 }
 
 impl Node {
@@ -185,6 +188,7 @@ impl Node {
                 cluster,
                 checkpoint,
                 uploads,
+                backups: backup::Backups::default(),
             }),
         };
         match node.inner.cluster.clone() {
@@ -359,98 +363,6 @@ impl Node {
     #[must_use]
     pub fn started_at(&self) -> Timestamp {
         self.inner.started_at
-    }
-
-    /// Waits until a twin's shard has recovered, which now goes first; an error where it cannot. In a cluster it waits
-    /// until all is folded here that was acknowledged anywhere before.
-    pub async fn recovered(&self, id: &TwinId) -> Result<(), StoreError> {
-        self.shard_recovered(self.inner.router.shard_of(id)).await
-    }
-
-    pub(crate) async fn shard_recovered(&self, number: u16) -> Result<(), StoreError> {
-        let shard = usize::from(number);
-        let table = &self.inner.twins.tables[shard];
-        if let Some(cluster) = &self.inner.cluster {
-            table.recovered().await?;
-            cluster.catch_up([number]).await?;
-            // Another state may be taking its place just now.
-            return table.recovered().await;
-        }
-        if table.is_ready() {
-            return Ok(());
-        }
-        {
-            let mut waiting = self
-                .inner
-                .to_recover
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            if let Some(at) = waiting.iter().position(|number| usize::from(*number) == shard)
-                && let Some(number) = waiting.remove(at)
-            {
-                waiting.push_front(number);
-            }
-        }
-        table.recovered().await
-    }
-
-    /// Waits until plant models and dashboards have recovered; an error where they cannot.
-    pub async fn control_recovered(&self) -> Result<(), StoreError> {
-        self.inner.control.recovered().await
-    }
-
-    /// Waits until all shards have recovered; an error where one cannot.
-    pub async fn all_recovered(&self) -> Result<(), StoreError> {
-        self.inner.control.recovered().await?;
-        for table in &self.inner.twins.tables {
-            table.recovered().await?;
-        }
-        match &self.inner.cluster {
-            Some(cluster) => {
-                cluster.catch_up(cluster.all_shards()).await?;
-                // Another state may be taking the place of one just now.
-                for table in &self.inner.twins.tables {
-                    table.recovered().await?;
-                }
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Waits until the node is up: its shards have recovered, and in a cluster it is a member that has all that it
-    /// keeps. An error where it cannot be.
-    pub async fn started(&self) -> Result<(), StartError> {
-        let Some(cluster) = &self.inner.cluster else {
-            return self.all_recovered().await.map_err(StartError::NotRecovered);
-        };
-        let mut failed = cluster.failed();
-        tokio::select! {
-            () = cluster.caught_up() => Ok(()),
-            Ok(reason) = failed.wait_for(Option::is_some) => {
-                Err(StartError::Cluster(reason.clone().unwrap_or_default()))
-            }
-        }
-    }
-
-    /// Whether all shards have recovered and the storage answers.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        let is_here = |table: &Arc<TwinTable>| table.is_ready() || table.is_elsewhere();
-        is_here(&self.inner.control)
-            && self.inner.twins.tables.iter().all(is_here)
-            && self.takes_part()
-            && !self.storage_failed()
-    }
-
-    /// Shards that have recovered, and all of them.
-    #[must_use]
-    pub fn shards_recovered(&self) -> (usize, usize) {
-        let tables = &self.inner.twins.tables;
-        (
-            tables.iter().filter(|table| table.is_ready()).count(),
-            tables.iter().filter(|table| !table.is_elsewhere()).count(),
-        )
     }
 
     /// Whether the last append failed, or a shard cannot go on.

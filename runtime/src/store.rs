@@ -4,9 +4,11 @@
 //! consistent cut; each value carries a checksum and damage is reported, never used. It can always be made again
 //! from a whole journal. Layout: FORMAT.md.
 
+mod error;
 mod replica;
 mod told;
 
+pub use self::error::StoreError;
 pub(crate) use self::replica::Export;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -18,7 +20,6 @@ use gemba_twins::{
 };
 use prost::Message as _;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
-use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
@@ -47,56 +48,6 @@ const TABLES: [Bytes; 11] = [
 
 /// The layout that FORMAT.md draws.
 const FORMAT_VERSION: u8 = 1;
-
-/// Why the state store did not answer.
-#[derive(Debug, Error)]
-pub enum StoreError {
-    /// A value's checksum does not fit.
-    #[error(
-        "state of {what} is damaged (stop the node and remove state.redb: it is made again from the journal)"
-    )]
-    Damaged {
-        /// What the value stood for.
-        what: String,
-    },
-    /// The twin's fold failed earlier; what it shows would be a guess.
-    #[error(
-        "{twin} is set aside because folding one of its events failed (its events are kept in the journal)"
-    )]
-    SetAside {
-        /// The twin.
-        twin: String,
-    },
-    /// Its shard did not come back; what is said of its twins would be a guess.
-    #[error(
-        "a shard of this node could not be recovered (the log names it and why; restore the data folder from a backup)"
-    )]
-    NotRecovered,
-    /// No majority of a shard's replicas answers, so nobody knows what was written last.
-    #[error("shard {shard} has no owner at the moment (a majority of its nodes does not answer; try again)")]
-    NoOwner {
-        /// The shard.
-        shard: u16,
-    },
-    /// Another node keeps the shard.
-    #[error("shard {shard} is kept by other nodes of the cluster (ask one of them)")]
-    Elsewhere {
-        /// The shard.
-        shard: u16,
-    },
-    /// The folder was made by another release or with another number of shards.
-    #[error("{0}")]
-    Folder(String),
-    /// The file cannot be read or written.
-    #[error("failed to use state.redb: {0} (disk full or damaged?)")]
-    Io(String),
-}
-
-impl<E: Into<redb::Error>> From<E> for StoreError {
-    fn from(error: E) -> Self {
-        Self::Io(error.into().to_string())
-    }
-}
 
 /// The state store of one node.
 pub(crate) struct Store {

@@ -228,6 +228,16 @@ fn assert_still_shows(found: &Json, wanted: &Json, place: &str) {
         _ if OTHERWISE.iter().any(|end| place.ends_with(end)) => {
             assert_eq!(found.is_number(), wanted.is_number(), "{place}");
         }
+        // Messages between twins that a later release has, and that come when they come.
+        (Json::Array(found), Json::Array(wanted)) if place.ends_with("/folded") => {
+            let up_to = |seqs: &[Json]| seqs.iter().map(Json::as_u64).collect::<Vec<_>>();
+            let (found, wanted) = (up_to(found), up_to(wanted));
+            assert_eq!(found.len(), wanted.len(), "{place}");
+            assert!(
+                found.iter().zip(&wanted).all(|(found, wanted)| found >= wanted),
+                "{place}: {found:?} for {wanted:?}"
+            );
+        }
         _ => assert_eq!(found, wanted, "{place}"),
     }
 }

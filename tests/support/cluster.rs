@@ -1,6 +1,9 @@
 //! A cluster of real processes on this machine.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::Value;
 
@@ -17,6 +20,8 @@ pub(crate) struct Seat {
     join: String,
     founds: bool,
     advertise: Option<String>,
+    /// Settings of all nodes, as environment variables.
+    set: Vec<(&'static str, &'static str)>,
 }
 
 impl Seat {
@@ -27,6 +32,18 @@ impl Seat {
 
     /// As [`Seat::start`]; `tell` hears the process's number before the node is ready.
     pub(crate) fn start_telling(&self, tell: impl FnOnce(u32)) -> Node {
+        Node::run_telling(self.command(), self.http, self.mqtt, tell)
+    }
+
+    /// As [`Seat::start`], with what it logs in a file.
+    pub(crate) fn start_logging(&self, log: &Path) -> Node {
+        let mut command = self.command();
+        command.stderr(std::fs::File::create(log).expect("a file"));
+        command.env("GEMBA_LOG__LEVEL", "info");
+        Node::run(command, self.http, self.mqtt)
+    }
+
+    fn command(&self) -> Command {
         let listen = format!("127.0.0.1:{}", self.port);
         let number = self.number.to_string();
         let mut extra = vec![
@@ -49,9 +66,10 @@ impl Seat {
         let mut command = Node::command(&self.data, self.http, self.mqtt, &extra);
         if std::env::var("GEMBA_CLUSTER__HEARTBEAT_MS").is_err() {
             // Several nodes of a debug build share few processors with other tests.
-            command.env("GEMBA_CLUSTER__HEARTBEAT_MS", "300");
+            command.env("GEMBA_CLUSTER__HEARTBEAT_MS", "200");
         }
-        Node::run_telling(command, self.http, self.mqtt, tell)
+        command.envs(self.set.iter().copied());
+        command
     }
 
     /// Its data folder.
@@ -62,15 +80,25 @@ impl Seat {
 
 /// Seats of a cluster: the first one founds it, the others join it.
 pub(crate) fn seats(folder: &Path, count: usize) -> Vec<Seat> {
-    make(folder, count, None)
+    make(folder, count, None, &[])
+}
+
+/// As [`seats`], with settings of all nodes.
+pub(crate) fn seats_set(folder: &Path, count: usize, set: &[(&'static str, &'static str)]) -> Vec<Seat> {
+    make(folder, count, None, set)
 }
 
 /// As [`seats`], each node reached by a port in front of its own.
 pub(crate) fn seats_behind(folder: &Path, fronts: &[u16]) -> Vec<Seat> {
-    make(folder, fronts.len(), Some(fronts))
+    make(folder, fronts.len(), Some(fronts), &[])
 }
 
-fn make(folder: &Path, count: usize, fronts: Option<&[u16]>) -> Vec<Seat> {
+fn make(
+    folder: &Path,
+    count: usize,
+    fronts: Option<&[u16]>,
+    set: &[(&'static str, &'static str)],
+) -> Vec<Seat> {
     let certs = folder.join("certs").display().to_string();
     let made = gemba(&[
         "certs",
@@ -99,6 +127,7 @@ fn make(folder: &Path, count: usize, fronts: Option<&[u16]>) -> Vec<Seat> {
             },
             founds: number == 1,
             advertise: fronts.map(|fronts| format!("127.0.0.1:{}", fronts[number - 1])),
+            set: set.to_vec(),
         })
         .collect()
 }
@@ -122,9 +151,9 @@ pub(crate) fn wait_until_settled(node: &Node, copies: usize) -> Value {
                     nodes.sort_unstable();
                     nodes
                 };
-                !shard["owner"].is_null()
-                    && sorted(&shard["members"]).len() == copies
-                    && sorted(&shard["members"]) == sorted(&shard["wanted"])
+                // All nodes keep the control shard.
+                let is_full = shard["shard"] == "control" || sorted(&shard["members"]).len() == copies;
+                !shard["owner"].is_null() && is_full && sorted(&shard["members"]) == sorted(&shard["wanted"])
             });
         is_settled.then_some(view)
     })

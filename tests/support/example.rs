@@ -74,7 +74,8 @@ pub(crate) fn example_request(node: &Node, path: &str, method: &str, operation: 
     let mut path = path
         .replace("{kind}", "machine")
         .replace("{id}", &id)
-        .replace("{node}", "1");
+        .replace("{node}", "1")
+        .replace("{shard}", "0");
     if path.contains("{attachment}") {
         let picture = b"\x89PNG\r\n\x1a\n";
         let upload = uploaded(

@@ -9,7 +9,7 @@ use super::{BenchArgs, Case, Stand, client};
 
 const CLIENTS: usize = 50;
 const WINDOW: usize = 100;
-const CONNECTIONS: usize = 8;
+pub(super) const CONNECTIONS: usize = 8;
 const BATCH: u64 = 500;
 
 pub(super) async fn run(args: &BenchArgs) -> anyhow::Result<Vec<Case>> {
@@ -67,7 +67,7 @@ async fn ndjson(args: &BenchArgs, skip_fold: bool) -> anyhow::Result<(f64, Vec<f
     Ok((rate, latencies))
 }
 
-async fn sender(port: u16, number: usize, time: Duration) -> anyhow::Result<(u64, Vec<f64>)> {
+pub(super) async fn sender(port: u16, number: usize, time: Duration) -> anyhow::Result<(u64, Vec<f64>)> {
     let mut http = client::Http::connect(port).await?;
     let sensors: Vec<String> = (0..50).map(|sensor| format!("http-{number}-{sensor}")).collect();
     let (began, mut sent, mut latencies) = (clock::instant(), 0, Vec::new());

@@ -6,6 +6,7 @@
 mod capacity;
 mod checkpoint;
 mod client;
+mod cluster;
 mod history;
 mod ingest;
 mod query;
@@ -42,6 +43,8 @@ pub enum Bench {
     History,
     /// Rows into Snowflake, or a stand-in for it: rate, lag, a day, an outage.
     Checkpoint,
+    /// Three nodes of this machine against one.
+    Cluster,
 }
 
 /// How it is measured.
@@ -231,6 +234,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
             Bench::Capacity => capacity::run(args).await,
             Bench::History => history::run(args).await,
             Bench::Checkpoint => checkpoint::run(args).await,
+            Bench::Cluster => cluster::run(args).await,
         }
     })?;
     let name = format!("{:?}", args.name).to_lowercase();

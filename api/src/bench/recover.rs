@@ -63,7 +63,7 @@ pub(super) async fn run(args: &BenchArgs) -> anyhow::Result<Vec<Case>> {
     ])
 }
 
-fn free_port() -> anyhow::Result<u16> {
+pub(super) fn free_port() -> anyhow::Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 

@@ -61,6 +61,29 @@ impl NodeArgs {
         self.answer(request.call())
     }
 
+    /// Bytes, and the value of a header that came with them.
+    pub(super) fn bytes(&self, path: &str, header: &str) -> anyhow::Result<(Vec<u8>, Option<String>)> {
+        let agent = agent();
+        let mut request = agent.get(self.address(path));
+        if self.token.is_some() {
+            request = request.header("authorization", self.bearer());
+        }
+        let answered = request.call();
+        if answered
+            .as_ref()
+            .is_ok_and(|answer| !answer.status().is_success())
+        {
+            self.answer(answered)?;
+            return Err(anyhow!("the node answered without bytes"));
+        }
+        let mut answer =
+            answered.with_context(|| format!("failed to reach {} (is the node running?)", self.url))?;
+        let value = answer.headers().get(header).and_then(|value| value.to_str().ok());
+        let value = value.map(str::to_owned);
+        let body = answer.body_mut().with_config().limit(256 << 20).read_to_vec();
+        Ok((body.context("the answer broke off")?, value))
+    }
+
     /// All items of a list, page by page, with those of the parameters that are given.
     pub(super) fn list(&self, path: &str, parameters: &[(&str, Option<&str>)]) -> anyhow::Result<Vec<Json>> {
         let (mut all, mut cursor) = (Vec::new(), None::<String>);

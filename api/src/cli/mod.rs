@@ -7,6 +7,7 @@
 mod output;
 
 mod alarms;
+mod backup;
 mod certs;
 mod client;
 mod cluster;
@@ -102,6 +103,12 @@ enum Command {
     /// Checks every record of a data folder that no node uses
     #[command(after_help = "Example: gemba verify --data-dir gemba-data")]
     Verify(verify::VerifyArgs),
+    /// A consistent copy of a running node or cluster
+    #[command(after_help = "Example: gemba backup backup-2026-11-27 --url http://10.0.0.1:8080")]
+    Backup(backup::BackupArgs),
+    /// Makes a data folder of a backup
+    #[command(after_help = "Example: gemba restore backup-2026-11-27 --data-dir gemba-data")]
+    Restore(backup::RestoreArgs),
     /// Whether a node can serve, as an exit status
     #[command(after_help = "Example: gemba ready --url http://127.0.0.1:8080")]
     Ready(ready::ReadyArgs),
@@ -231,6 +238,8 @@ pub fn run() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Snowflake(args) => snowflake::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Backup(args) => backup::back_up(&args),
+        Command::Restore(args) => backup::bring_back(&args),
         Command::Ready(args) => ready::run(&args),
         Command::Config(args) => show_config(&args),
         Command::Bench(args) => crate::bench::run(&args),

@@ -324,6 +324,7 @@ fn body(call: &Call) -> Result<(Option<Box<str>>, Option<Span>), Problem> {
 async fn say(call: &Call, what: What) -> Result<Reply, Problem> {
     let (twin, rule) = address(call)?;
     let (comment, time) = body(call)?;
+    call.app.node.keeps(&twin)?;
     if time.is_some() && what != What::ShelveAlarm {
         return Err(Problem::invalid(
             "alarm.body_invalid",

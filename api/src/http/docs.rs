@@ -193,6 +193,10 @@ fn parameters_of(operation: Operation) -> Vec<Json> {
             ),
             query("limit", "Most items, 1 to 1000; 100 if absent"),
         ],
+        Operation::Backup => vec![query(
+            "place",
+            "What gemba-backup-place said of the piece before; absent for the first one",
+        )],
         Operation::Quality => list(vec![
             query("twin", "Only the sensors of this twin, e.g. machine/cnc-07"),
             query("sensor", "Only this sensor"),
@@ -264,6 +268,10 @@ fn done_of(operation: Operation) -> (&'static str, Json) {
             "200",
             json!({"description": "Done", "content": {"application/pdf": {}, "image/png": {}}}),
         ),
+        Operation::Backup => (
+            "200",
+            json!({"description": "A piece; gemba-backup-place says where the next one begins, and is absent from the last one", "content": {"application/octet-stream": {}}}),
+        ),
         _ => ("200", answer()),
     }
 }
@@ -305,7 +313,7 @@ fn answer_of(operation: Operation) -> &'static str {
         Operation::ListUploads | Operation::ListAttachments => "UploadList",
         Operation::UploadRejected => "UploadRejectedList",
         Operation::RemoveUpload => "UploadRemoved",
-        Operation::AppendUpload | Operation::GetAttachment => "Object",
+        Operation::AppendUpload | Operation::GetAttachment | Operation::Backup => "Object",
         Operation::Flow => "Flow",
         Operation::WriteHistory => "Object",
     }

@@ -184,6 +184,7 @@ fn item_json(item: &RejectedItem) -> Json {
 
 pub(super) async fn retry(call: &Call) -> Result<Reply, Problem> {
     let id = &call.path[2];
+    call.app.node.keeps_rejected(&call.principal.tenant)?;
     let outcome = call.app.node.retry_rejected(&call.principal.tenant, id).await?;
     let not_found = || {
         let detail = format!("there is no rejected message {id:?} (see GET /v1/rejected)");

@@ -4,6 +4,7 @@
 //! Knows nothing of storage or folds beyond what the node offers.
 
 mod alarms;
+mod backup;
 mod cluster;
 mod dashboards;
 mod docs;
@@ -11,6 +12,7 @@ mod flow;
 mod fork;
 mod ingest;
 mod page;
+mod passing;
 mod plant;
 mod problem;
 mod quality;

@@ -15,6 +15,8 @@ pub(super) struct Problem {
     pub(super) status: StatusCode,
     pub(super) code: &'static str,
     pub(super) detail: String,
+    /// The shard that it is about, where other nodes keep that.
+    pub(super) elsewhere: Option<u16>,
 }
 
 pub(super) type Reply = Response<warp::hyper::body::Bytes>;
@@ -25,6 +27,7 @@ impl Problem {
             status,
             code,
             detail: detail.into(),
+            elsewhere: None,
         }
     }
 
@@ -119,10 +122,19 @@ impl From<StoreError> for Problem {
             StoreError::NoOwner { .. } | StoreError::Elsewhere { .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "shard.no_owner")
             }
-            StoreError::NotRecovered => (StatusCode::SERVICE_UNAVAILABLE, "state.unavailable"),
+            StoreError::TooWide { .. } => (StatusCode::BAD_REQUEST, "filter.too_wide"),
+            StoreError::NotRecovered | StoreError::Unknown { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "state.unavailable")
+            }
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "state.unavailable"),
         };
-        Self::new(status, code, error.to_string())
+        Self {
+            elsewhere: match error {
+                StoreError::Elsewhere { shard } => Some(shard),
+                _ => None,
+            },
+            ..Self::new(status, code, error.to_string())
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use gemba_runtime::{
     clock,
-    filter::{Filter, Query, search},
+    filter::{Filter, Query, search, wanted},
 };
 use gemba_twins::{forecast::HORIZON_MAX_MS, id::TwinId, time::Timestamp, twin::Twin};
 use serde_json::{Value as Json, json};
@@ -45,8 +45,8 @@ pub(super) async fn list(call: &Call) -> Result<Reply, Problem> {
         cursor: call.query("cursor").map(str::to_owned),
         now,
     };
-    node.all_recovered().await?;
-    let page = search(node.twins(), &query, |twin: &Twin| {
+    let twins = node.twins_together(&wanted(&query)?).await?;
+    let page = search(&twins, &query, |twin: &Twin| {
         serde_json::to_vec(&sensors(twin)).unwrap_or_default()
     })
     .await?;

@@ -2,7 +2,7 @@
 
 use gemba_runtime::{
     clock,
-    filter::{Query, search},
+    filter::{self, Query, search},
     node::refold::{REFOLD_MAX, RefoldError, RefoldedTwin},
 };
 use gemba_twins::{
@@ -80,8 +80,8 @@ async fn wanted(call: &Call, asked: &Asked) -> Result<(Vec<TwinId>, Option<Strin
         cursor: asked.cursor.clone(),
         now: clock::now(),
     };
-    call.app.node.all_recovered().await?;
-    let page = search(call.app.node.twins(), &query, |twin: &Twin| twin.id().clone()).await?;
+    let twins = call.app.node.twins_together(&filter::wanted(&query)?).await?;
+    let page = search(&twins, &query, |twin: &Twin| twin.id().clone()).await?;
     Ok((page.items, page.cursor))
 }
 

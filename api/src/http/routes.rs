@@ -21,7 +21,7 @@ use warp::{
 };
 
 use super::{
-    alarms, cluster, dashboards, docs, flow, fork, ingest, plant,
+    alarms, backup, cluster, dashboards, docs, flow, fork, ingest, passing, plant,
     problem::{Problem, Reply},
     quality, refold, stream,
     table::{Operation, Route, all_routes},
@@ -109,6 +109,7 @@ pub fn service_filter(app: Arc<App>) -> BoxedFilter<(Response<warp::hyper::body:
 
 /// The stream's filter, then all others.
 pub(super) fn all(app: Arc<App>) -> BoxedFilter<(warp::reply::Response,)> {
+    passing::answer(&app);
     let others = service_filter(app.clone()).map(|reply: Reply| reply.into_response());
     stream::filter(app).or(others).unify().boxed()
 }
@@ -127,6 +128,34 @@ where
     if let Some(reply) = docs::open(&app, method, path, &headers) {
         return Ok(reply);
     }
+    let (route, parts) = find(method, path)?;
+    let principal = principal(&app.keyring, &headers)?;
+    allow(&principal, route)?;
+    let body = if route.method == Method::GET {
+        Bytes::new()
+    } else {
+        collect(body, app.body_max).await?
+    };
+    let pairs = pairs(query)?;
+    let call = Call {
+        app,
+        principal,
+        path: parts,
+        query: pairs,
+        headers,
+        body,
+    };
+    match perform(&call, route).await {
+        Err(Problem {
+            elsewhere: Some(shard),
+            ..
+        }) => passing::pass_on(call, &route.method, path, query, shard).await,
+        answered => answered,
+    }
+}
+
+/// The route of a call, and the parts of its path.
+pub(super) fn find(method: &Method, path: &str) -> Result<(&'static Route, Vec<String>), Problem> {
     let parts: Vec<String> = path
         .trim_matches('/')
         .split('/')
@@ -164,47 +193,36 @@ where
             detail,
         ));
     };
-    let principal = principal(&app.keyring, &headers)?;
-    allow(&principal, route)?;
-    let body = if *wanted == Method::GET {
-        Bytes::new()
-    } else {
-        collect(body, app.body_max).await?
-    };
-    let query = warp_query(query)?;
-    let call = Call {
-        app,
-        principal,
-        path: parts,
-        query,
-        headers,
-        body,
-    };
+    Ok((route, parts))
+}
+
+/// Does what a route says, on this node.
+pub(super) async fn perform(call: &Call, route: &Route) -> Result<Reply, Problem> {
     if is_of_control(route.operation) {
         // A node that comes back must not say that there is no plant model, or no dashboard.
         call.app.node.control_recovered().await?;
     }
     match route.operation {
-        Operation::GetTwin => twins::get(&call).await,
-        Operation::ListTwins => twins::list(&call).await,
-        Operation::SetAttributes => twins::set_attributes(&call).await,
-        Operation::History => twins::history(&call).await,
-        Operation::Shifts => twins::runs(&call, Twin::shifts).await,
-        Operation::MachineJobs => twins::runs(&call, Twin::jobs).await,
-        Operation::Events => twins::events(&call).await,
-        Operation::Fork => fork::fork(&call).await,
-        Operation::Forecast => quality::forecast(&call).await,
-        Operation::Quality => quality::list(&call).await,
-        Operation::Refold => refold::refold(&call).await,
-        Operation::GetPlant => plant::get(&call),
-        Operation::PutPlant => plant::put(&call).await,
-        Operation::PlanPlant => plant::plan(&call),
-        Operation::Readings => ingest::take(&call, ingest::What::Readings).await,
-        Operation::Scans => ingest::take(&call, ingest::What::Scans).await,
-        Operation::Ingest => ingest::counts(&call),
-        Operation::ListRejected => ingest::list_rejected(&call).await,
-        Operation::RetryRejected => ingest::retry(&call).await,
-        Operation::Alarms(what) => alarms::call(&call, what).await,
+        Operation::GetTwin => twins::get(call).await,
+        Operation::ListTwins => twins::list(call).await,
+        Operation::SetAttributes => twins::set_attributes(call).await,
+        Operation::History => twins::history(call).await,
+        Operation::Shifts => twins::runs(call, Twin::shifts).await,
+        Operation::MachineJobs => twins::runs(call, Twin::jobs).await,
+        Operation::Events => twins::events(call).await,
+        Operation::Fork => fork::fork(call).await,
+        Operation::Forecast => quality::forecast(call).await,
+        Operation::Quality => quality::list(call).await,
+        Operation::Refold => refold::refold(call).await,
+        Operation::GetPlant => plant::get(call),
+        Operation::PutPlant => plant::put(call).await,
+        Operation::PlanPlant => plant::plan(call),
+        Operation::Readings => ingest::take(call, ingest::What::Readings).await,
+        Operation::Scans => ingest::take(call, ingest::What::Scans).await,
+        Operation::Ingest => ingest::counts(call),
+        Operation::ListRejected => ingest::list_rejected(call).await,
+        Operation::RetryRejected => ingest::retry(call).await,
+        Operation::Alarms(what) => alarms::call(call, what).await,
         Operation::WriteHistory => {
             call.app.node.write_history().await;
             Ok(json(StatusCode::OK, br#"{"written":true}"#.to_vec()))
@@ -213,25 +231,26 @@ where
             let items = call.app.node.checkpoints(&call.principal.tenant).await?;
             ok(&serde_json::json!({"items": items, "cursor": null}))
         }
-        Operation::Flow => flow::get(&call).await,
-        Operation::RfidImpinj => ingest::take(&call, ingest::What::Rfid(RfidFormat::Impinj)).await,
-        Operation::RfidZebra => ingest::take(&call, ingest::What::Rfid(RfidFormat::Zebra)).await,
-        Operation::RfidGeneric => ingest::take(&call, ingest::What::Rfid(RfidFormat::Generic)).await,
-        Operation::EpcisCapture => ingest::take(&call, ingest::What::Epcis).await,
-        Operation::ListDashboards => dashboards::list(&call),
-        Operation::GetDashboard => dashboards::get(&call),
-        Operation::PutDashboard => dashboards::put(&call).await,
-        Operation::RemoveDashboard => dashboards::remove(&call).await,
-        Operation::Cluster => cluster::get(&call).await,
-        Operation::Drain => cluster::drain(&call).await,
-        Operation::CreateUpload => uploads::create(&call).await,
-        Operation::ListUploads => uploads::list(&call),
-        Operation::GetUpload => uploads::get(&call),
-        Operation::AppendUpload => uploads::append(&call).await,
-        Operation::RemoveUpload => uploads::remove(&call).await,
-        Operation::UploadRejected => uploads::rejected(&call).await,
-        Operation::ListAttachments => uploads::attachments(&call).await,
-        Operation::GetAttachment => uploads::attachment(&call).await,
+        Operation::Flow => flow::get(call).await,
+        Operation::RfidImpinj => ingest::take(call, ingest::What::Rfid(RfidFormat::Impinj)).await,
+        Operation::RfidZebra => ingest::take(call, ingest::What::Rfid(RfidFormat::Zebra)).await,
+        Operation::RfidGeneric => ingest::take(call, ingest::What::Rfid(RfidFormat::Generic)).await,
+        Operation::EpcisCapture => ingest::take(call, ingest::What::Epcis).await,
+        Operation::ListDashboards => dashboards::list(call),
+        Operation::GetDashboard => dashboards::get(call),
+        Operation::PutDashboard => dashboards::put(call).await,
+        Operation::RemoveDashboard => dashboards::remove(call).await,
+        Operation::Cluster => cluster::get(call).await,
+        Operation::Drain => cluster::drain(call).await,
+        Operation::Backup => backup::piece(call).await,
+        Operation::CreateUpload => uploads::create(call).await,
+        Operation::ListUploads => uploads::list(call),
+        Operation::GetUpload => uploads::get(call),
+        Operation::AppendUpload => uploads::append(call).await,
+        Operation::RemoveUpload => uploads::remove(call).await,
+        Operation::UploadRejected => uploads::rejected(call).await,
+        Operation::ListAttachments => uploads::attachments(call).await,
+        Operation::GetAttachment => uploads::attachment(call).await,
     }
 }
 
@@ -249,7 +268,8 @@ fn is_of_control(operation: Operation) -> bool {
     )
 }
 
-fn warp_query(query: &str) -> Result<Vec<(String, String)>, Problem> {
+/// The names and values of a query.
+pub(super) fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
     let decode = |text: &str| {
         let spaced = text.replace('+', " ");
         percent_decode_str(&spaced)
@@ -292,7 +312,7 @@ pub(super) fn principal(keyring: &Keyring, headers: &HeaderMap) -> Result<Princi
     })
 }
 
-fn allow(principal: &Principal, route: &Route) -> Result<(), Problem> {
+pub(super) fn allow(principal: &Principal, route: &Route) -> Result<(), Problem> {
     let allowed = match route.least {
         Role::Device => principal.role.may_send(),
         least => principal.role.is_at_least(least),

@@ -7,9 +7,10 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration}
 
 use futures_util::{SinkExt, Stream, StreamExt, stream};
 use gemba_runtime::{
-    changes::{Mode, Spec, Subscription},
+    changes::{Mode, Spec},
     filter::Filter as TwinFilter,
     keyring::{Principal, Role},
+    node::Following,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -182,7 +183,7 @@ fn error(id: Option<&str>, code: &str, detail: &str) -> String {
 }
 
 /// Passes a subscription's frames on until either side ends; waits while the socket is full.
-async fn pass_on(id: String, mut subscription: Subscription, out: mpsc::Sender<Message>) {
+async fn pass_on(id: String, mut subscription: Following, out: mpsc::Sender<Message>) {
     while let Some(frame) = subscription.next().await {
         if out.send(Message::text(frame.text())).await.is_err() {
             return;
@@ -324,7 +325,7 @@ async fn converse(socket: WebSocket, app: Arc<App>, mut principal: Principal) {
                             let refused = |error: gemba_runtime::changes::SubscribeError| {
                                 Problem::invalid(error.code, error.detail)
                             };
-                            app.node.hub().subscribe(&principal.tenant, spec).map_err(refused)
+                            app.node.follow(&principal.tenant, spec).map_err(refused)
                         });
                         match opened {
                             Ok(subscription) => {
@@ -404,8 +405,7 @@ fn open_events(
     )?;
     let subscription = app
         .node
-        .hub()
-        .subscribe(&principal.tenant, spec)
+        .follow(&principal.tenant, spec)
         .map_err(|error| Problem::invalid(error.code, error.detail))?;
     Ok(warp::sse::reply(
         warp::sse::keep_alive()
@@ -415,10 +415,29 @@ fn open_events(
     .into_response())
 }
 
-/// The frames as events; the id of `live` resumes.
-fn events(subscription: Subscription) -> impl Stream<Item = Result<warp::sse::Event, Infallible>> + Send {
-    stream::unfold(subscription, |mut subscription| async move {
-        let frame = subscription.next().await?;
+/// The frames as events; the id of `live` resumes. A task takes them, for the answer has to be shared between threads.
+fn events(
+    mut subscription: Following,
+) -> impl Stream<Item = Result<warp::sse::Event, Infallible>> + Send + Sync {
+    let (out, waiting) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                frame = subscription.next() => match frame {
+                    Some(frame) => {
+                        // Nobody listens any more.
+                        if out.send(frame).await.is_err() {
+                            return;
+                        }
+                    }
+                    None => return,
+                },
+                () = out.closed() => return,
+            }
+        }
+    });
+    stream::unfold(waiting, |mut waiting| async move {
+        let frame = waiting.recv().await?;
         let mut event = warp::sse::Event::default()
             .event(frame.kind().as_str())
             .data(frame.text());
@@ -426,6 +445,6 @@ fn events(subscription: Subscription) -> impl Stream<Item = Result<warp::sse::Ev
         if let Some(id) = id {
             event = event.id(id);
         }
-        Some((Ok(event), subscription))
+        Some((Ok(event), waiting))
     })
 }

@@ -43,6 +43,7 @@ pub(super) enum Operation {
     RemoveDashboard,
     Cluster,
     Drain,
+    Backup,
     CreateUpload,
     ListUploads,
     GetUpload,
@@ -303,6 +304,13 @@ pub(super) static ROUTES: &[Route] = &[
         Role::Admin,
         Operation::Drain,
         "Have a node give its shards away and leave; to be called until it has left",
+    ),
+    route(
+        Method::GET,
+        &["v1", "backup", "{shard}"],
+        Role::Admin,
+        Operation::Backup,
+        "The backup of a shard, piece by piece: gemba backup puts them together",
     ),
     route(
         Method::POST,

@@ -2,8 +2,8 @@
 
 use gemba_runtime::{
     changes, clock,
-    filter::{Filter, Query, search},
-    node::{HistoryPoint, Step},
+    filter::{Filter, Query, search, wanted},
+    node::{HistoryPoint, Step, Wanted},
 };
 use gemba_twins::{
     RunView,
@@ -109,8 +109,8 @@ pub(super) async fn list(call: &Call) -> Result<Reply, Problem> {
         cursor: call.query("cursor").map(str::to_owned),
         now: clock::now(),
     };
-    call.app.node.all_recovered().await?;
-    let page = search(call.app.node.twins(), &query, |twin: &Twin| match &fields {
+    let twins = call.app.node.twins_together(&wanted(&query)?).await?;
+    let page = search(&twins, &query, |twin: &Twin| match &fields {
         None => view(twin, query.now),
         Some(fields) => {
             let whole = serde_json::to_value(twin.view(query.now)).unwrap_or_default();
@@ -176,6 +176,8 @@ pub(super) async fn set_attributes(call: &Call) -> Result<Reply, Problem> {
             })?)
         }
     };
+    // Before anything is done: the whole call goes to a node that keeps the twin.
+    call.app.node.keeps(&id)?;
     call.app
         .node
         .set_attributes(&id, &patch.to_string(), &call.principal.name, if_rev)
@@ -236,6 +238,23 @@ pub(super) async fn runs(call: &Call, of: fn(&Twin) -> Vec<RunView>) -> Result<R
 pub(super) async fn exists(call: &Call, id: &TwinId) -> Result<(), Problem> {
     call.app.node.recovered(id).await?;
     match call.app.node.twins().with(id, |_| ())? {
+        Some(()) => Ok(()),
+        None => Err(Problem::not_found(&id.to_string())),
+    }
+}
+
+/// As [`exists`], also of a twin that other nodes keep: for what is this node's own and about the twin.
+pub(super) async fn exists_anywhere(call: &Call, id: &TwinId) -> Result<(), Problem> {
+    let node = &call.app.node;
+    if node.keeps(id).is_ok() {
+        return exists(call, id).await;
+    }
+    let wanted = Wanted {
+        kind: Some(id.kind()),
+        filter: Some(Filter::compile(&format!("id == {}", json!(id.id())))?),
+        ..Wanted::all(id.tenant().clone())
+    };
+    match node.twins_together(&wanted).await?.with(id, |_| ())? {
         Some(()) => Ok(()),
         None => Err(Problem::not_found(&id.to_string())),
     }

@@ -152,7 +152,7 @@ async fn known_twin(call: &Call, text: &str) -> Result<(Kind, Box<str>), Problem
     let kind = Kind::parse(kind).map_err(|error| Problem::invalid("twin.kind_invalid", error.to_string()))?;
     let twin =
         TwinId::new(call.principal.tenant.clone(), kind, id).map_err(|error| wrong(error.to_string()))?;
-    twins::exists(call, &twin).await?;
+    twins::exists_anywhere(call, &twin).await?;
     Ok((kind, id.into()))
 }
 
@@ -247,7 +247,7 @@ pub(super) async fn attachments(call: &Call) -> Result<Reply, Problem> {
 
 async fn attached(call: &Call) -> Result<Vec<Arc<Upload>>, Problem> {
     let twin = twins::twin_id(call)?;
-    twins::exists(call, &twin).await?;
+    twins::exists_anywhere(call, &twin).await?;
     let uploads = call.app.node.uploads();
     Ok(uploads.attachments(&call.principal.tenant, twin.kind(), twin.id()))
 }

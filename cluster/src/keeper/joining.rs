@@ -3,7 +3,7 @@
 //! Promises: a node that does not fit (another cluster, a number that is taken, a protocol that is not spoken) is told
 //! why; joining twice is joining once.
 
-use std::{io, time::Duration};
+use std::{io, sync::PoisonError, time::Duration};
 
 use bytes::Bytes;
 use prost::Message;
@@ -18,6 +18,11 @@ use crate::{
 
 /// How often a joining node asks: longer than any election takes on a busy machine.
 const TRIES: usize = 40;
+
+/// Clocks may differ by so much, and the message has been on its way.
+const SKEW_MS: i64 = 2_000;
+/// A node whose clock differs by more is not let in: it would take times for the future, or miss them.
+const SKEW_MAX_MS: i64 = 60_000;
 
 /// What a node says when it meets another one.
 #[derive(Clone, PartialEq, Message)]
@@ -34,6 +39,9 @@ struct HelloWire {
     /// The name of its cluster: the certificate says so too, and this one can be told.
     #[prost(string, tag = "3")]
     cluster: String,
+    /// The time it is there, in milliseconds since 1970; 0 of a release that does not say.
+    #[prost(int64, tag = "5")]
+    now_ms: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -46,6 +54,9 @@ struct WelcomeWire {
     /// Whom the shards have that the answering node owns.
     #[prost(message, repeated, tag = "3")]
     owned: Vec<OwnedRow>,
+    /// The time it is there, in milliseconds since 1970; 0 of a release that does not say.
+    #[prost(int64, tag = "4")]
+    now_ms: i64,
 }
 
 /// A shard that a node owns, with the members that a majority has taken in.
@@ -108,6 +119,7 @@ impl Keeper {
             joins: true,
             cluster: self.0.cluster.clone(),
             damaged: self.damaged(),
+            now_ms: (self.0.now_ms)(),
         };
         let body: Bytes = hello.encode_to_vec().into();
         // The member that was asked may not own the map; the one it names may just have lost it, or have died.
@@ -182,6 +194,13 @@ impl Keeper {
         }
     }
 
+    /// Greets the other members that are known: the map here may be older than what was decided without this node.
+    pub async fn ask_around(&self) {
+        let map = self.map().borrow().clone();
+        let others = map.members.keys().filter(|node| **node != self.0.member.node);
+        futures_util::future::join_all(others.map(|node| self.greet(*node))).await;
+    }
+
     /// Whether a node lives; learns its map if that is newer.
     pub(super) async fn greet(&self, node: u64) -> bool {
         let hello = HelloWire {
@@ -189,9 +208,11 @@ impl Keeper {
             joins: false,
             cluster: self.0.cluster.clone(),
             damaged: self.damaged(),
+            now_ms: (self.0.now_ms)(),
         };
         let body = hello.encode_to_vec().into();
         let within = self.0.timing.election.1;
+        let asked_ms = (self.0.now_ms)();
         let sent = self
             .0
             .courier
@@ -199,6 +220,12 @@ impl Keeper {
             .await;
         let Ok(answer) = sent else { return false };
         let welcome = WelcomeWire::decode(answer).map_err(io::Error::other);
+        // An answer that was long on its way, as to a node that has frozen, says nothing about clocks.
+        if let Ok(welcome) = &welcome
+            && (self.0.now_ms)() - asked_ms <= SKEW_MS / 2
+        {
+            self.compare_clocks(node, welcome.now_ms);
+        }
         match welcome.and_then(|welcome| Ok((ClusterMap::decode(&welcome.map)?, welcome.owned))) {
             Ok((map, owned)) => {
                 self.take_map(map);
@@ -219,6 +246,32 @@ impl Keeper {
             Err(error) => tracing::warn!(node, %error, "a node said what is not understood"),
         }
         true
+    }
+
+    /// By how much another node's clock is ahead of this one's, in milliseconds; 0 where it is not known.
+    fn ahead_ms(&self, there_ms: i64) -> i64 {
+        if there_ms == 0 {
+            0
+        } else {
+            there_ms - (self.0.now_ms)()
+        }
+    }
+
+    /// Says it once when another node's clock differs, and once when it no longer does.
+    fn compare_clocks(&self, node: u64, there_ms: i64) {
+        let ahead_ms = self.ahead_ms(there_ms);
+        let mut skewed = self.0.skewed.lock().unwrap_or_else(PoisonError::into_inner);
+        if ahead_ms.abs() <= SKEW_MS {
+            if skewed.remove(&node) {
+                tracing::info!(node, "the clock of a node is right again");
+            }
+        } else if skewed.insert(node) {
+            tracing::warn!(
+                node,
+                ahead_ms,
+                "the clock of a node differs from this one's (does NTP run on both?)"
+            );
+        }
     }
 
     /// Whom the shards have that this node owns.
@@ -274,6 +327,16 @@ impl Keeper {
             self.hear_damaged(member.node, shards.collect());
         }
         if hello.joins {
+            let ahead_s = self.ahead_ms(hello.now_ms) / 1_000;
+            if ahead_s.abs() > SKEW_MAX_MS / 1_000 {
+                let way = if ahead_s > 0 { "ahead of" } else { "behind" };
+                return Err(never(format!(
+                    "the clock of node {} is {} s {way} that of node {} (set it, and have NTP keep it)",
+                    member.node,
+                    ahead_s.abs(),
+                    self.0.member.node
+                )));
+            }
             if member.protocol != PROTOCOL {
                 return Err(never(format!(
                     "node {} speaks protocol {}, this cluster {PROTOCOL} (upgrade the older one)",
@@ -296,6 +359,7 @@ impl Keeper {
                 let ask_at = owner.address.clone();
                 let welcome = WelcomeWire {
                     ask_at,
+                    now_ms: (self.0.now_ms)(),
                     ..WelcomeWire::default()
                 };
                 return Ok(welcome.encode_to_vec().into());
@@ -312,6 +376,7 @@ impl Keeper {
         let welcome = WelcomeWire {
             map,
             owned: self.owned(),
+            now_ms: (self.0.now_ms)(),
             ..WelcomeWire::default()
         };
         Ok(welcome.encode_to_vec().into())

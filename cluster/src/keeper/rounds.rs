@@ -14,13 +14,15 @@ use tokio::time::MissedTickBehavior;
 use super::Keeper;
 use crate::{
     Epoch, Group, LogBase, ShardId, Standing,
-    map::{Change, ClusterMap, MemberState, Standing as MemberStanding},
+    map::{Change, ClusterMap, MemberState, Standing as MemberStanding, VOTERS},
 };
 
 /// Between two rounds.
 const ROUND: Duration = Duration::from_secs(1);
 /// Most time that a hand-over may take until it is given up.
 const HAND_OVER: Duration = Duration::from_secs(2);
+/// After a change that failed, until the group's next one.
+const REST: Duration = Duration::from_secs(3);
 /// Entries by which a replica may be behind to be handed over to.
 const NEARLY: u64 = 64;
 /// Changes of voters that may be under way on this node: each copies a shard.
@@ -39,6 +41,11 @@ struct Notes {
 }
 
 impl Notes {
+    /// Whether a node answered when it was greeted last.
+    fn lives(&self, node: u64) -> bool {
+        self.silent.get(&node) == Some(&0)
+    }
+
     /// A group is tried again later than last time.
     fn wait_longer(&mut self, shard: ShardId) {
         let (wait, last) = self.failed.entry(shard.get()).or_insert((0, 0));
@@ -64,7 +71,7 @@ impl Keeper {
             let map = self.map().borrow().clone();
             notes.round += u64::from(is_tick);
             self.open_and_leave(&map, &mut notes, is_tick).await;
-            self.bring_to(&map, &under_way);
+            self.bring_to(&map, &notes, &under_way);
             if is_tick {
                 self.watch_over(&map, &mut notes).await;
             }
@@ -189,7 +196,7 @@ impl Keeper {
     }
 
     /// Brings the groups that this node owns to what the map says.
-    fn bring_to(&self, map: &Arc<ClusterMap>, under_way: &UnderWay) {
+    fn bring_to(&self, map: &Arc<ClusterMap>, notes: &Notes, under_way: &UnderWay) {
         for group in self.groups() {
             let standing = group.standing();
             let mut busy = under_way.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,14 +216,19 @@ impl Keeper {
             };
             keepers.retain(|node| !is_damaged(node));
             drop(there);
-            let Some(step) = next_step(self.0.member.node, &standing, &keepers) else {
-                continue;
-            };
+            let step = next_step(
+                self.0.member.node,
+                &standing,
+                &keepers,
+                voters_of(group.shard()),
+                |node| notes.lives(node),
+            );
+            let Some(step) = step else { continue };
             let only_balances = keepers.contains(&self.0.member.node) && matches!(step, Step::HandOver(_));
             if only_balances && !self.0.rebalances {
                 continue;
             }
-            let copies = matches!(step, Step::Voters(_));
+            let copies = matches!(step, Step::Members(..));
             if copies && busy.values().filter(|copies| **copies).count() >= COPYING {
                 continue;
             }
@@ -226,11 +238,17 @@ impl Keeper {
             let working = tokio::spawn(async move {
                 let shard = group.shard();
                 let changed = match step {
-                    Step::Voters(voters) => group.set_voters(voters).await,
+                    Step::Members(voters, followers) => group.set_members(voters, followers).await,
                     Step::HandOver(to) => group.hand_over(to, HAND_OVER).await,
                 };
                 if let Err(error) = changed {
                     tracing::warn!(%shard, %error, "a group is not as the map says yet");
+                    // It makes room for others, and what has failed would fail again at once.
+                    under_way
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(shard.get(), false);
+                    tokio::time::sleep(REST).await;
                 }
                 let mut busy = under_way.lock().unwrap_or_else(PoisonError::into_inner);
                 busy.remove(&shard.get());
@@ -284,30 +302,46 @@ impl Keeper {
     }
 }
 
+/// How many of a shard's keepers vote, the first ones; the others only follow.
+fn voters_of(shard: ShardId) -> usize {
+    if shard == ShardId::CONTROL {
+        VOTERS
+    } else {
+        usize::MAX
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    Voters(BTreeSet<u64>),
+    /// Those that vote, and those that only follow.
+    Members(BTreeSet<u64>, BTreeSet<u64>),
     HandOver(u64),
 }
 
-/// The next step of an owner towards what the map says.
-fn next_step(node: u64, standing: &Standing, keepers: &[u64]) -> Option<Step> {
-    let wanted: BTreeSet<u64> = keepers.iter().copied().collect();
+/// The next step of an owner towards what the map says: the first `vote` keepers vote, the others follow. Only who lives
+/// is handed over to: a hand-over to a node that has died leaves the shard without an owner until there is an election.
+fn next_step(
+    node: u64,
+    standing: &Standing,
+    keepers: &[u64],
+    vote: usize,
+    lives: impl Fn(u64) -> bool,
+) -> Option<Step> {
+    let wanted: BTreeSet<u64> = keepers.iter().copied().take(vote).collect();
+    let followers: BTreeSet<u64> = keepers.iter().copied().skip(vote).collect();
     let preferred = *keepers.first()?;
     let is_near = |other: u64| {
-        standing
-            .behind
-            .iter()
-            .any(|(known, behind)| *known == other && *behind <= NEARLY)
+        let mut behind = standing.behind.iter();
+        behind.any(|(known, behind)| *known == other && *behind <= NEARLY) && lives(other)
     };
-    if standing.voters != wanted || !standing.learners.is_subset(&wanted) {
+    if standing.voters != wanted || standing.learners != followers || standing.is_changing {
         // An owner does not vote itself out: it lets the new ones in first, and hands over to one of them.
         if wanted.contains(&node) {
-            return Some(Step::Voters(wanted));
+            return Some(Step::Members(wanted, followers));
         }
         let with_me: BTreeSet<u64> = wanted.iter().copied().chain([node]).collect();
-        if standing.voters != with_me {
-            return Some(Step::Voters(with_me));
+        if standing.voters != with_me || standing.is_changing {
+            return Some(Step::Members(with_me, standing.learners.clone()));
         }
         return wanted
             .iter()
@@ -331,7 +365,7 @@ mod tests {
     }
 
     fn voters(nodes: &[u64]) -> Option<Step> {
-        Some(Step::Voters(nodes.iter().copied().collect()))
+        Some(Step::Members(nodes.iter().copied().collect(), BTreeSet::new()))
     }
 
     #[test]
@@ -382,7 +416,31 @@ mod tests {
             ),
         ];
         for (story, standing, keepers, step) in table {
-            assert_eq!(next_step(1, &standing, keepers), step, "{story}");
+            assert_eq!(
+                next_step(1, &standing, keepers, usize::MAX, |_| true),
+                step,
+                "{story}"
+            );
         }
+    }
+
+    #[test]
+    fn nothing_is_handed_over_to_a_node_that_is_silent() {
+        // Its log stands where it did when it died: that alone looks near.
+        let standing = standing(&[1, 2], &[(2, 0)]);
+        let step = |lives: bool| next_step(1, &standing, &[2, 1], usize::MAX, |_| lives);
+        assert_eq!((step(false), step(true)), (None, Some(Step::HandOver(2))));
+    }
+
+    #[test]
+    fn those_beyond_the_voters_follow() {
+        let set = |nodes: &[u64]| nodes.iter().copied().collect::<BTreeSet<u64>>();
+        let mut standing = standing(&[1, 2], &[(2, 0)]);
+        let step = Some(Step::Members(set(&[1, 2]), set(&[3])));
+        assert_eq!(next_step(1, &standing, &[1, 2, 3], 2, |_| true), step);
+        standing.learners = set(&[3]);
+        assert_eq!(next_step(1, &standing, &[1, 2, 3], 2, |_| true), None);
+        let gone = Some(Step::Members(set(&[1, 2]), set(&[])));
+        assert_eq!(next_step(1, &standing, &[1, 2], 2, |_| true), gone);
     }
 }

@@ -27,6 +27,7 @@ use tower_service::Service;
 use super::{
     Credentials, MESSAGE_MAX, PROTOCOL, PROTOCOL_HEADER, SHARD_HEADER,
     codec::{AsBytes, path_of},
+    counted::Counted,
 };
 use crate::{Boxed, Courier, Errand, ShardId, Undelivered};
 
@@ -73,6 +74,7 @@ pub struct Lines(Arc<Inner>);
 struct Inner {
     credentials: Credentials,
     book: AddressBook,
+    protocol: u32,
     /// By node, and whether it is for bulk.
     channels: Mutex<BTreeMap<(u64, bool), Channel>>,
 }
@@ -81,9 +83,16 @@ impl Lines {
     /// Lines to whoever is in the book.
     #[must_use]
     pub fn new(credentials: Credentials, book: AddressBook) -> Self {
+        Self::speaking(credentials, book, PROTOCOL)
+    }
+
+    /// As [`Lines::new`], in the protocol of another release.
+    #[must_use]
+    pub fn speaking(credentials: Credentials, book: AddressBook, protocol: u32) -> Self {
         Self(Arc::new(Inner {
             credentials,
             book,
+            protocol,
             channels: Mutex::default(),
         }))
     }
@@ -106,7 +115,8 @@ impl Lines {
             credentials: self.0.credentials.clone(),
             target: Target::Address(address.to_owned()),
         };
-        ask(channel(dial), 0, errand, ShardId::MAP, body, within).await
+        let way = (0, errand, ShardId::MAP, self.0.protocol);
+        ask(channel(dial), way, body, within).await
     }
 
     fn channel(&self, node: u64, is_bulk: bool) -> Channel {
@@ -145,15 +155,17 @@ impl Courier for Lines {
         let is_bulk = body.len() > SHORT || matches!(errand, Errand::Piece | Errand::Batch);
         let lines = self.clone();
         // A channel is made within the runtime that will drive it.
-        Box::pin(async move { ask(lines.channel(to, is_bulk), to, errand, shard, body, within).await })
+        Box::pin(async move {
+            let way = (to, errand, shard, lines.0.protocol);
+            ask(lines.channel(to, is_bulk), way, body, within).await
+        })
     }
 }
 
+/// Sends a message: to whom, what for, about which shard, in which protocol.
 async fn ask(
     channel: Channel,
-    to: u64,
-    errand: Errand,
-    shard: ShardId,
+    (to, errand, shard, protocol): (u64, Errand, ShardId, u32),
     body: Bytes,
     within: Duration,
 ) -> Result<Bytes, Undelivered> {
@@ -171,7 +183,7 @@ async fn ask(
         let mut request = Request::new(body);
         request.set_timeout(within);
         let headers = request.metadata_mut();
-        headers.insert(PROTOCOL_HEADER, MetadataValue::from(PROTOCOL));
+        headers.insert(PROTOCOL_HEADER, MetadataValue::from(protocol));
         headers.insert(SHARD_HEADER, MetadataValue::from(u32::from(shard.get())));
         let path = hyper::http::uri::PathAndQuery::from_static(path_of(errand));
         grpc.unary(request, path, AsBytes).await
@@ -188,12 +200,21 @@ async fn ask(
                 Undelivered::Refused { to, reason }
             }
             _ => {
-                let detail = chain(&status);
-                Undelivered::Unreachable { to, detail }
+                let (detail, is_unsent) = (chain(&status), is_unconnected(&status));
+                Undelivered::Unreachable {
+                    to,
+                    detail,
+                    is_unsent,
+                }
             }
         }),
         Err(_) => Err(Undelivered::Late { to, within }),
     }
+}
+
+/// Whether there was no connection at all.
+fn is_unconnected(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<Unconnected>())
 }
 
 /// An error with its causes: the first one seldom says what happened.
@@ -210,6 +231,11 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// No connection came about.
+#[derive(Debug, thiserror::Error)]
+#[error("not connected")]
+struct Unconnected(#[source] io::Error);
+
 #[derive(Clone)]
 enum Target {
     Node(u64, AddressBook),
@@ -224,17 +250,17 @@ struct Dial {
 }
 
 impl Service<Uri> for Dial {
-    type Response = TokioIo<TlsStream<TcpStream>>;
-    type Error = io::Error;
-    type Future = Boxed<'static, io::Result<Self::Response>>;
+    type Response = TokioIo<TlsStream<Counted>>;
+    type Error = Unconnected;
+    type Future = Boxed<'static, Result<Self::Response, Unconnected>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Unconnected>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
         let Self { credentials, target } = self.clone();
-        Box::pin(async move {
+        let dialled = async move {
             let (address, node) = match target {
                 Target::Address(address) => (address, None),
                 Target::Node(node, book) => {
@@ -247,7 +273,10 @@ impl Service<Uri> for Dial {
             stream.set_nodelay(true)?;
             let expected = credentials.expected(node).map_err(io::Error::other)?;
             let connector = TlsConnector::from(credentials.client.clone());
-            Ok(TokioIo::new(connector.connect(expected, stream).await?))
-        })
+            Ok(TokioIo::new(
+                connector.connect(expected, Counted::new(stream)).await?,
+            ))
+        };
+        Box::pin(async move { dialled.await.map_err(Unconnected) })
     }
 }

@@ -29,6 +29,7 @@ use tower_service::Service;
 use super::{
     Credentials, MESSAGE_MAX, PROTOCOL, PROTOCOL_HEADER, PeerName, SHARD_HEADER,
     codec::{AsBytes, errand_of},
+    counted::Counted,
 };
 use crate::{Boxed, Errand, ShardId};
 
@@ -208,9 +209,9 @@ impl Taking {
     async fn shake(
         &self,
         stream: TcpStream,
-    ) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, PeerName)> {
+    ) -> io::Result<(tokio_rustls::server::TlsStream<Counted>, PeerName)> {
         stream.set_nodelay(true)?;
-        let stream = self.acceptor.accept(stream).await?;
+        let stream = self.acceptor.accept(Counted::new(stream)).await?;
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let peer = certificates.first().and_then(PeerName::of);
         let peer = peer.ok_or_else(|| io::Error::other("the certificate names no node of a cluster"))?;
@@ -227,7 +228,7 @@ impl Taking {
         Ok((stream, peer))
     }
 
-    async fn serve(&self, stream: tokio_rustls::server::TlsStream<TcpStream>, peer: PeerName) {
+    async fn serve(&self, stream: tokio_rustls::server::TlsStream<Counted>, peer: PeerName) {
         let answers = self.answers.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let asked = Asked {
@@ -249,6 +250,8 @@ impl Taking {
             .keep_alive_interval(interval)
             .keep_alive_timeout(within)
             .max_concurrent_streams(self.limits.streams)
+            // Who has frozen takes back all that it was late with at once: no reason to hang up on a node of the cluster.
+            .max_pending_accept_reset_streams(Some(self.limits.streams as usize))
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(4 << 20)
             .serve_connection(TokioIo::new(stream), service);

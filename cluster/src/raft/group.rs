@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use openraft::{
-    EmptyNode, Raft,
+    ChangeMembers, EmptyNode, Raft,
     async_runtime::WatchReceiver,
     errors::{ClientWriteError, ForwardReason, RaftError},
     raft::ReadPolicy,
@@ -269,22 +269,45 @@ impl Group {
         }
     }
 
-    /// Makes these nodes the voters: new ones follow first, until they have nearly all of the log. Only the owner can.
+    /// Makes these nodes the voters, without any that only follow.
     pub async fn set_voters(&self, voters: BTreeSet<u64>) -> Result<(), ChangeError> {
+        self.set_members(voters, BTreeSet::new()).await
+    }
+
+    /// Makes these nodes the voters, and those the ones that follow without a vote: new ones follow first, until they
+    /// have nearly all of the log. Only the owner can.
+    pub async fn set_members(
+        &self,
+        voters: BTreeSet<u64>,
+        followers: BTreeSet<u64>,
+    ) -> Result<(), ChangeError> {
         let standing = self.standing();
-        for node in &voters {
-            if !standing.voters.contains(node) {
+        for node in voters.union(&followers) {
+            let is_there = standing.voters.contains(node)
+                || (followers.contains(node) && standing.learners.contains(node));
+            if !is_there {
                 self.raft
                     .add_learner(*node, EmptyNode {}, true)
                     .await
                     .map_err(|error| self.change_error(&error))?;
             }
         }
-        if standing.voters == voters && standing.learners.is_subset(&voters) {
+        if standing.voters != voters || standing.is_changing {
+            // A voter that is to follow stays.
+            let retains = standing.voters.intersection(&followers).next().is_some();
+            let changed = self.raft.change_membership(voters.clone(), retains).await;
+            changed.map_err(|error| self.change_error(&error))?;
+        }
+        let standing = self.standing();
+        let strays = standing.learners.iter().copied();
+        let strays: BTreeSet<u64> = strays
+            .filter(|node| !voters.contains(node) && !followers.contains(node))
+            .collect();
+        if strays.is_empty() {
             return Ok(());
         }
         self.raft
-            .change_membership(voters, false)
+            .change_membership(ChangeMembers::RemoveNodes(strays), false)
             .await
             .map(drop)
             .map_err(|error| self.change_error(&error))
@@ -340,6 +363,7 @@ impl Group {
             voters: members.voter_ids().collect(),
             learners: members.learner_ids().collect(),
             is_settled: metrics.membership_config == metrics.committed_membership_config,
+            is_changing: members.get_joint_config().len() > 1,
             last_index,
             applied_index: metrics.last_applied.map_or(0, |applied| applied.index()),
             applied: Seq::new(self.shared.applied().seq),

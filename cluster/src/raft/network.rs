@@ -57,6 +57,8 @@ pub enum Undelivered {
         to: u64,
         /// What failed.
         detail: String,
+        /// There was no connection, so the message has not arrived. Else it may have.
+        is_unsent: bool,
     },
     /// No answer within the time.
     #[error("node {to} did not answer within {within:?}")]

@@ -83,6 +83,8 @@ pub struct Standing {
     pub learners: BTreeSet<u64>,
     /// Whether a majority has taken these members in.
     pub is_settled: bool,
+    /// Whether a change of voters has been begun and not been ended.
+    pub is_changing: bool,
     /// The index of the last entry here.
     pub last_index: u64,
     /// The index of the last entry that is applied here.

@@ -44,6 +44,8 @@ struct Story {
     machines: Vec<Machine>,
     replicas: BTreeMap<u64, Replica>,
     acknowledged: Arc<Mutex<Vec<(u64, u64)>>>,
+    /// Changes of voters that are under way.
+    changing: Vec<tokio::task::JoinHandle<()>>,
     crashes: usize,
 }
 
@@ -63,6 +65,7 @@ pub(crate) async fn tell(seed: u64) -> Outcome {
         machines,
         replicas: BTreeMap::new(),
         acknowledged: Arc::default(),
+        changing: Vec::new(),
         crashes: 0,
     };
     let told = tokio::time::timeout(MOST, story.go(nodes)).await;
@@ -86,6 +89,7 @@ pub(crate) async fn hand_overs(seed: u64) -> Result<Vec<Duration>, String> {
         world,
         replicas: BTreeMap::new(),
         acknowledged: Arc::default(),
+        changing: Vec::new(),
         crashes: 0,
     };
     for machine in &story.machines {
@@ -212,7 +216,8 @@ impl Story {
                     let voters: BTreeSet<u64> = (1..=nodes)
                         .filter(|node| *node != without || *node == serving)
                         .collect();
-                    tokio::spawn(async move { group.set_voters(voters).await });
+                    let change = async move { drop(group.set_voters(voters).await) };
+                    self.changing.push(tokio::spawn(change));
                 }
             }
         }
@@ -255,6 +260,15 @@ impl Story {
         }
         self.until("somebody serves", 30_000, |story| story.serving().is_some())
             .await?;
+        // An owner changes one thing at a time: what is under way ends first, or never.
+        for mut changing in std::mem::take(&mut self.changing) {
+            if tokio::time::timeout(Duration::from_secs(10), &mut changing)
+                .await
+                .is_err()
+            {
+                changing.abort();
+            }
+        }
         for _ in 0..20 {
             let Some(serving) = self.serving() else {
                 rest(500).await;

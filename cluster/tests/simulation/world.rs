@@ -189,7 +189,12 @@ impl Courier for Post {
                 }
                 let Some(group) = listening else {
                     let detail = "nobody listens".into();
-                    return Err(Undelivered::Unreachable { to, detail });
+                    let is_unsent = true;
+                    return Err(Undelivered::Unreachable {
+                        to,
+                        detail,
+                        is_unsent,
+                    });
                 };
                 let answer = group.answer(errand, body).await;
                 let Some(back) = back else {

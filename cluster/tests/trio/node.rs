@@ -95,7 +95,11 @@ pub(crate) struct Site {
     pub(crate) gone_after: u32,
     pub(crate) rebalances: bool,
     pub(crate) segment_bytes: u64,
+    pub(crate) now_ms: fn() -> i64,
 }
+
+/// The time it is for all nodes.
+pub(crate) const NOW_MS: i64 = 1_764_000_000_000;
 
 pub(crate) const CLUSTER: &str = "plant";
 
@@ -108,6 +112,7 @@ impl Site {
             gone_after: 0,
             rebalances: true,
             segment_bytes: 448 << 20,
+            now_ms: || NOW_MS,
         }
     }
 
@@ -169,6 +174,7 @@ impl Site {
                 spool: Some(folder),
                 gone_after: self.gone_after,
                 rebalances: self.rebalances,
+                now_ms: self.now_ms,
             }))
             .expect("a keeper");
         *late.0.lock().expect("a place") = Some(keeper.clone());

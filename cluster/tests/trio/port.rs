@@ -8,7 +8,7 @@ use gemba_cluster::{
     net::{AddressBook, Authority, Lines},
 };
 
-use crate::node::{CLUSTER, Site, credentials, until};
+use crate::node::{CLUSTER, NOW_MS, Site, credentials, until};
 
 fn refused(node: &crate::node::Node, lines: &Lines) -> String {
     let address = node.address().to_string();
@@ -55,9 +55,48 @@ fn only_nodes_of_the_cluster_come_in() {
     );
     let error = node.run(sent).expect_err("not node 7");
     assert!(
-        matches!(error, Undelivered::Unreachable { .. }) && error.to_string().contains("certificate"),
+        matches!(error, Undelivered::Unreachable { is_unsent: true, .. })
+            && error.to_string().contains("certificate"),
         "{error}"
     );
+}
+
+#[test]
+fn a_release_that_is_too_old_is_told_so() {
+    let site = Site::new();
+    let node = site.node(1);
+    node.run(node.keeper.found(1, 3)).expect("founded");
+    let lines = Lines::speaking(site.credentials(2), AddressBook::default(), 0);
+    let reason = refused(&node, &lines);
+    assert!(
+        reason.contains("protocol 0 is not spoken here") && reason.contains("upgrade the older node"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn a_node_whose_clock_is_an_hour_wrong_is_not_let_in() {
+    let site = Site::new();
+    let first = site.node(1);
+    first.run(first.keeper.found(1, 3)).expect("founded");
+    for (now_ms, said) in [
+        (
+            (|| NOW_MS + 3_600_000) as fn() -> i64,
+            "3600 s ahead of that of node 1",
+        ),
+        (|| NOW_MS - 3_600_000, "3600 s behind that of node 1"),
+    ] {
+        let mut skewed = Site::new();
+        skewed.authority = Authority::load(site.authority.certificate().into(), site.authority.key().into());
+        skewed.now_ms = now_ms;
+        let second = skewed.node(2);
+        let address = first.address().to_string();
+        let joined = second
+            .keeper
+            .join(&second.lines, &address, Duration::from_secs(5));
+        let error = second.run(joined).expect_err("its clock is wrong").to_string();
+        assert!(error.contains(said) && error.contains("NTP"), "{error}");
+    }
 }
 
 #[test]

@@ -43,6 +43,21 @@ impl FrameKind {
             Self::Error => "error",
         }
     }
+
+    /// The kind of a word.
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        let all = [
+            Self::Subscribed,
+            Self::Snapshot,
+            Self::Live,
+            Self::Change,
+            Self::Enter,
+            Self::Leave,
+            Self::Lost,
+            Self::Error,
+        ];
+        all.into_iter().find(|kind| kind.as_str() == word)
+    }
 }
 
 /// One frame for one subscription.
@@ -57,7 +72,53 @@ pub struct Frame {
     lost: Option<u64>,
 }
 
+/// A subscription's id as it stands in its frames: a JSON string.
+pub(crate) fn quoted(id: &str) -> Arc<str> {
+    let mut quoted = String::new();
+    patch::quote(id, &mut quoted);
+    quoted.into()
+}
+
 impl Frame {
+    /// A frame that another node has made, for a subscription here; `None` where it is not whole.
+    pub(crate) fn of_parts(
+        kind: FrameKind,
+        id: &Arc<str>,
+        body: String,
+        resume: Option<String>,
+        lost: Option<u64>,
+    ) -> Option<Self> {
+        let is_whole = body.starts_with(',') && body.ends_with('}');
+        is_whole.then(|| Self {
+            kind,
+            id: id.clone(),
+            body: body.into(),
+            resume: resume.map(Into::into),
+            lost,
+        })
+    }
+
+    /// What follows the subscription's id.
+    pub(crate) fn body(&self) -> &str {
+        &self.body
+    }
+
+    /// The twin that it is about, if it is about one.
+    pub(crate) fn twin(&self) -> Option<&str> {
+        // A twin's name needs no escapes.
+        let rest = self.body.strip_prefix(",\"twin\":\"")?;
+        rest.split_once('"').map(|(twin, _)| twin)
+    }
+
+    /// How many twins match, where it says that the subscription stands.
+    pub(crate) fn twins(&self) -> usize {
+        let count = self
+            .body
+            .strip_prefix(",\"twins\":")
+            .and_then(|rest| rest.strip_suffix('}'));
+        count.and_then(|count| count.parse().ok()).unwrap_or_default()
+    }
+
     pub(super) fn new(kind: FrameKind, id: &Arc<str>, body: Arc<str>) -> Self {
         Self {
             kind,
@@ -68,7 +129,7 @@ impl Frame {
         }
     }
 
-    pub(super) fn live(id: &Arc<str>, resume: String) -> Self {
+    pub(crate) fn live(id: &Arc<str>, resume: String) -> Self {
         let body = format!(",\"resume\":\"{resume}\"}}").into();
         Self {
             kind: FrameKind::Live,
@@ -79,19 +140,19 @@ impl Frame {
         }
     }
 
-    pub(super) fn error(id: &Arc<str>, code: &str, detail: &str) -> Self {
+    pub(crate) fn error(id: &Arc<str>, code: &str, detail: &str) -> Self {
         let mut body = format!(",\"code\":\"{code}\",\"detail\":");
         patch::quote(detail, &mut body);
         body.push('}');
         Self::new(FrameKind::Error, id, body.into())
     }
 
-    pub(super) fn subscribed(id: &Arc<str>, twins: usize) -> Self {
+    pub(crate) fn subscribed(id: &Arc<str>, twins: usize) -> Self {
         Self::new(FrameKind::Subscribed, id, format!(",\"twins\":{twins}}}").into())
     }
 
     /// `count` is null where nobody can know how much was lost.
-    pub(super) fn lost(id: &Arc<str>, count: Option<u64>, reason: &str) -> Self {
+    pub(crate) fn lost(id: &Arc<str>, count: Option<u64>, reason: &str) -> Self {
         let shown = count.map_or_else(|| "null".to_owned(), |count| count.to_string());
         let body = format!(",\"count\":{shown},\"reason\":\"{reason}\"}}").into();
         Self {

@@ -21,9 +21,10 @@ use tracing::warn;
 
 use super::{
     HubSettings, Mode, Spec, SubscribeError, Subscription, Wants,
+    frame::quoted,
     group::GroupKey,
     inbox::{Inbox, Taken},
-    metrics as names, patch,
+    metrics as names,
     projection::Projection,
     resume,
     revision::{Revision, Targets},
@@ -263,16 +264,14 @@ impl Hub {
         }
         metrics::gauge!(names::SUBSCRIPTIONS).set((open + 1) as f64);
         let hub = self.tenant_or_new(tenant, twins);
-        let mut id = String::new();
-        patch::quote(&spec.id, &mut id);
-
+        let id = quoted(&spec.id);
         let mut state = hub.lock();
         if state.is_empty() {
             // Nothing was handed over until now, so the groups to come see all of this by walking.
             state.set_processed(hub.folded());
         }
         let group = state.join(key, spec.filter);
-        let subscriber = state.subscribe(group, id.into(), scope, interval, clock::instant());
+        let subscriber = state.subscribe(group, id, scope, interval, clock::instant());
         hub.update_demand(&state);
         if !state.working {
             state.working = true;

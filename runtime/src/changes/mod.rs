@@ -30,6 +30,7 @@ use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 
+pub(crate) use self::{frame::quoted, resume::merge as merge_tokens};
 pub use self::{
     frame::{Frame, FrameKind},
     hub::Hub,

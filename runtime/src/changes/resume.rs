@@ -3,6 +3,8 @@
 //! Promises: a token of another filter, fields, mode or tenant is refused; one of another data folder is recognised
 //! and answered with `lost` and fresh snapshots, never with a silent gap. Opaque to clients.
 
+use std::collections::BTreeSet;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use gemba_twins::id::TenantId;
 use xxhash_rust::xxh3::xxh3_64;
@@ -52,6 +54,30 @@ pub(super) fn encode(origin: u64, scope: u64, place: &Place) -> String {
         }
     }
     URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// One token of several to the same, each with the shards that it is taken for. Rings of `every` are each node's own: there
+/// it is a token that no node can go on from, and says so when it comes.
+pub(crate) fn merge(tokens: &[(&str, &BTreeSet<u16>)]) -> Option<String> {
+    let mut merged: Option<Vec<u8>> = None;
+    for (token, shards) in tokens {
+        let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+        let (head, seqs) = bytes.split_first_chunk::<18>()?;
+        let into = merged.get_or_insert_with(|| bytes.clone());
+        if into.len() != bytes.len() {
+            return None;
+        }
+        if head[17] != 0 {
+            into[18..].fill(0);
+            continue;
+        }
+        let (of_shards, _) = seqs.as_chunks::<8>();
+        for shard in shards.iter().map(|shard| usize::from(*shard)) {
+            let seq = of_shards.get(shard)?;
+            into[18 + shard * 8..][..8].copy_from_slice(seq);
+        }
+    }
+    merged.map(|merged| URL_SAFE_NO_PAD.encode(merged))
 }
 
 /// The place of a token; `None` where it is of another data folder.
@@ -112,6 +138,18 @@ mod tests {
         );
         let ring = Place::Ring { ring: 5, next: 6 };
         assert_eq!(decode(&encode(7, 42, &ring), 7, 42), Ok(Some(ring)));
+    }
+
+    #[test]
+    fn tokens_of_several_nodes_become_one() {
+        let token = |seqs: &[u64]| encode(7, 42, &Place::Seqs(seqs.to_vec()));
+        let (one, other) = (token(&[3, 0, 9]), token(&[0, 5, 1]));
+        let (first, second) = (BTreeSet::from([0, 2]), BTreeSet::from([1]));
+        let merged = merge(&[(&one, &first), (&other, &second)]).expect("a token");
+        assert_eq!(decode(&merged, 7, 42), Ok(Some(Place::Seqs(vec![3, 5, 9]))));
+        let ring = |ring| encode(7, 42, &Place::Ring { ring, next: 6 });
+        let merged = merge(&[(&ring(1), &first), (&ring(2), &second)]).expect("a token");
+        assert_eq!(decode(&merged, 7, 42), Ok(Some(Place::Ring { ring: 0, next: 0 })));
     }
 
     proptest! {

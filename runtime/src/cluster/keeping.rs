@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -29,6 +29,8 @@ use tokio::{
 };
 
 use super::{
+    Calls, Cluster,
+    followed::Followed,
     replica::{Replica, blocking},
     standing::{ChangeReply, owned},
     wire::{
@@ -66,6 +68,11 @@ pub(crate) struct Keeping {
     groups: Mutex<BTreeMap<u16, (u64, Group)>>,
     opened: AtomicU64,
     keeper: OnceLock<Keeper>,
+    cluster: OnceLock<Weak<Cluster>>,
+    /// Who answers calls that other nodes pass on.
+    calls: OnceLock<Arc<dyn Calls>>,
+    /// Subscriptions of other nodes' clients.
+    pub(super) followed: Followed,
     /// Shards that have left and are to be deleted.
     leaving: Mutex<BTreeSet<u16>>,
     /// The actors' tasks.
@@ -97,6 +104,9 @@ impl Keeping {
             groups: Mutex::default(),
             opened: AtomicU64::new(0),
             keeper: OnceLock::new(),
+            cluster: OnceLock::new(),
+            calls: OnceLock::new(),
+            followed: Followed::default(),
             leaving: Mutex::default(),
             tasks: Mutex::default(),
         })
@@ -106,6 +116,25 @@ impl Keeping {
     pub(super) fn set_keeper(&self, keeper: Keeper) {
         // Set once.
         let _ = self.keeper.set(keeper);
+    }
+
+    /// Comes later, as the keeper does.
+    pub(super) fn set_cluster(&self, cluster: &Arc<Cluster>) {
+        // Set once.
+        let _ = self.cluster.set(Arc::downgrade(cluster));
+    }
+
+    pub(super) fn cluster(&self) -> Option<Arc<Cluster>> {
+        self.cluster.get()?.upgrade()
+    }
+
+    /// Names who answers calls that other nodes pass on; only the first one counts.
+    pub(super) fn set_calls(&self, calls: Arc<dyn Calls>) {
+        let _ = self.calls.set(calls);
+    }
+
+    pub(super) fn calls(&self) -> Option<Arc<dyn Calls>> {
+        self.calls.get().cloned()
     }
 
     pub(super) fn table(&self, number: u16) -> Option<Arc<TwinTable>> {
@@ -342,6 +371,10 @@ impl Keeping {
                 let changed = keeper.change_map(wire.change()).await;
                 Ok(ChangeReply::of(changed).encode_to_vec().into())
             }
+            Said::Twins(wire) => Ok(self.tell_twins(number, wire).await?.encode_to_vec().into()),
+            Said::Call(wire) => Ok(self.answer_call(wire).await?.encode_to_vec().into()),
+            Said::Follow(wire) => Ok(self.follow(wire).await?.encode_to_vec().into()),
+            Said::Next(wire) => Ok(self.tell_frames(wire).await.encode_to_vec().into()),
             Said::Told(told) => {
                 for origin in told.told.into_iter().map(Origin::from) {
                     let so_far = Told {

@@ -4,6 +4,9 @@
 //! hands the node's shards over first. Replication, membership and the port are the `cluster` crate's; here is what a
 //! shard's records do, and what nodes say to one another on behalf of their clients.
 
+mod elsewhere;
+mod followed;
+mod following;
 mod keeping;
 mod reading;
 mod replica;
@@ -25,7 +28,11 @@ use gemba_cluster::{
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-pub use self::standing::{ClusterView, DrainError, Draining, NodeView, ShardView};
+pub use self::{
+    elsewhere::{Calls, PassedCall, PassedReply, Wanted},
+    following::Following,
+    standing::{ClusterView, DrainError, Draining, NodeView, ShardView},
+};
 pub(crate) use self::{keeping::Keeping, reading::Membership};
 use self::{
     keeping::Seam,
@@ -94,14 +101,11 @@ impl Cluster {
             ballots: Arc::new(ballots),
             courier: Arc::new(lines.clone()),
             shards: Arc::new(Seam(keeping.clone())),
-            timing: Timing {
-                heartbeat: settings.heartbeat,
-                election: (settings.heartbeat * 5, settings.heartbeat * 10),
-                ..Timing::default()
-            },
+            timing: Timing::of_heartbeat(settings.heartbeat),
             spool: Some(folder),
             gone_after: u32::try_from(settings.gone_after.as_secs()).unwrap_or(u32::MAX),
             rebalances: settings.rebalances,
+            now_ms: || crate::clock::now().ms(),
         })
         .await
         .map_err(|error| error.to_string())?;
@@ -121,10 +125,16 @@ impl Cluster {
             failed: watch::Sender::new(None),
             is_caught_up: watch::Sender::new(false),
         });
+        cluster.keeping.set_cluster(&cluster);
         tokio::spawn(cluster.clone().follow_map(book));
         tokio::spawn(cluster.clone().belong());
         tokio::spawn(cluster.clone().look_around());
         Ok(cluster)
+    }
+
+    /// Names who answers calls that other nodes pass on.
+    pub(crate) fn set_calls(&self, calls: Arc<dyn Calls>) {
+        self.keeping.set_calls(calls);
     }
 
     /// Why the node cannot be a member, once that is known.
@@ -212,6 +222,8 @@ impl Cluster {
         let mut rounds = 0_u32;
         loop {
             if was_member {
+                // It may have been let go since.
+                self.keeper.ask_around().await;
                 let map = self.keeper.map().borrow().clone();
                 let others = map.members.values().filter(|member| member.node != self.node);
                 asked.extend(others.map(|member| member.address.clone()));
@@ -236,6 +248,15 @@ impl Cluster {
                             ..
                         }),
                     ) => return Err(error.to_string()),
+                    // One of the two was made by another authority: asking again does not change it.
+                    Err(JoinError::Undelivered {
+                        source: Undelivered::Unreachable { detail, .. },
+                        address,
+                    }) if detail.contains("invalid peer certificate") => {
+                        return Err(format!(
+                            "failed to join by {address}: {detail} (are both certificates of this cluster's authority?)"
+                        ));
+                    }
                     Err(error) => {
                         if rounds.is_multiple_of(10) {
                             warn!(%error, "not joined yet");

@@ -27,11 +27,11 @@ use crate::{
 };
 
 /// Most time that a read waits for an owner: longer than an election takes.
-const READ_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const READ_WITHIN: Duration = Duration::from_secs(5);
 /// Most time until another node answers a short question.
-const ASK_WITHIN: Duration = Duration::from_secs(1);
+pub(super) const ASK_WITHIN: Duration = Duration::from_secs(1);
 /// Most time until a command is answered.
-const COMMAND_WITHIN: Duration = Duration::from_secs(8);
+pub(super) const COMMAND_WITHIN: Duration = Duration::from_secs(8);
 /// Most time that a change of a plant model waits for the other nodes.
 const EVERYWHERE_WITHIN: Duration = Duration::from_secs(2);
 

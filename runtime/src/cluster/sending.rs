@@ -31,7 +31,7 @@ const BATCH_WITHIN: Duration = Duration::from_secs(5);
 /// Most time that a message looks for an owner.
 const OWNER_WITHIN: Duration = Duration::from_secs(12);
 /// Between two looks for an owner.
-const PAUSE: Duration = Duration::from_millis(25);
+const PAUSE: Duration = Duration::from_millis(10);
 /// Messages between twins that are not taken are sent again by their shard.
 const TRANSFER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -42,6 +42,17 @@ pub(super) struct Sending {
     lines: Lines,
     keeper: OnceLock<Keeper>,
     lanes: Mutex<BTreeMap<u16, Lane>>,
+    /// Who took the last batch of a shard, or who did not.
+    owners: Mutex<BTreeMap<u16, Known>>,
+}
+
+/// What is known of a shard's owner.
+#[derive(Debug, Clone, Copy)]
+enum Known {
+    /// It took the last batch.
+    Owner(u64),
+    /// It did not.
+    Not(u64),
 }
 
 #[derive(Default)]
@@ -66,6 +77,7 @@ impl Sending {
             lines,
             keeper: OnceLock::new(),
             lanes: Mutex::default(),
+            owners: Mutex::default(),
         }
     }
 
@@ -75,18 +87,31 @@ impl Sending {
         let _ = self.keeper.set(keeper);
     }
 
-    /// Another node that may own a shard: the owner that its group knows, else one of those that keep it, by turns.
+    /// Another node that may own a shard: the owner that its group knows, else one of those that keep it, by turns. `None`
+    /// where this node is the owner, also if it does not serve yet.
     pub(super) fn other_owner(&self, shard: u16, turn: usize) -> Option<u64> {
         let keeper = self.keeper.get()?;
         let id = ShardId::new(shard);
-        if let Some(group) = keeper.group(id)
-            && let Some(owner) = group.role().borrow().owner
-            && owner != self.node
-        {
-            return Some(owner);
+        match keeper.group(id).and_then(|group| group.role().borrow().owner) {
+            // This node is about to serve it: whoever was the owner before may be frozen.
+            Some(owner) if owner == self.node => return None,
+            Some(owner) => return Some(owner),
+            None => {}
         }
+        let known = self
+            .owners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&shard)
+            .copied();
         let mut keepers = keeper.map().borrow().keepers(id);
         keepers.retain(|node| *node != self.node);
+        match known {
+            Some(Known::Owner(node)) if turn == 0 => return Some(node),
+            // It is asked last: what cannot be recognised is tried only once.
+            Some(Known::Not(node)) => keepers.sort_by_key(|keeper| *keeper == node),
+            _ => {}
+        }
         (!keepers.is_empty()).then(|| keepers[turn % keepers.len()])
     }
 
@@ -118,6 +143,28 @@ impl Sending {
         }
     }
 
+    /// Notes who took a batch, or did not.
+    fn note_owner(&self, shard: u16, known: Known) {
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        owners.insert(shard, known);
+    }
+
+    /// Waits between two looks for a shard's owner, or until its group here tells something new.
+    async fn look_again(&self, shard: u16) {
+        let group = self
+            .keeper
+            .get()
+            .and_then(|keeper| keeper.group(ShardId::new(shard)));
+        match group.map(|group| group.role()) {
+            Some(mut role) => {
+                role.borrow_and_update();
+                // It may have ended.
+                let _ = tokio::time::timeout(PAUSE, role.changed()).await;
+            }
+            None => pause().await,
+        }
+    }
+
     /// Resolves when an owner is known to have been replaced.
     async fn replaced(&self, owner: u64, shard: u16) {
         let group = self
@@ -125,9 +172,10 @@ impl Sending {
             .get()
             .and_then(|keeper| keeper.group(ShardId::new(shard)));
         if let Some(mut role) = group.map(|group| group.role()) {
-            let is_known = role.borrow().owner == Some(owner);
+            // Who is asked on a hint may own it although this replica still knows another one.
+            let may_be_replaced = role.borrow().owner.is_none_or(|known| known == owner);
             let another = |role: &Role| role.owner.is_some_and(|known| known != owner);
-            if is_known && role.wait_for(another).await.is_ok() {
+            if may_be_replaced && role.wait_for(another).await.is_ok() {
                 return;
             }
         }
@@ -173,8 +221,12 @@ impl Sending {
             if let Some(owner) = owner {
                 let asked = self.ask_owner(owner, shard, batch_of(&sent), BATCH_WITHIN).await;
                 match asked.map(BatchReply::decode) {
-                    Ok(Ok(reply)) if reply.owned => sent = settle(sent, &reply),
+                    Ok(Ok(reply)) if reply.owned => {
+                        self.note_owner(shard, Known::Owner(owner));
+                        sent = settle(sent, &reply);
+                    }
                     Ok(Ok(reply)) => {
+                        self.note_owner(shard, Known::Not(owner));
                         hint = reply
                             .owner
                             .filter(|hinted| *hinted != owner && *hinted != self.node)
@@ -185,7 +237,10 @@ impl Sending {
                     }
                     Err(error) => {
                         tracing::debug!(shard, owner, %error, "messages not put in order; looking for the owner");
-                        sent = recognisable(sent);
+                        self.note_owner(shard, Known::Not(owner));
+                        if !matches!(error, Undelivered::Unreachable { is_unsent: true, .. }) {
+                            sent = recognisable(sent);
+                        }
                     }
                 }
                 if sent.is_empty() {
@@ -197,7 +252,7 @@ impl Sending {
                 break;
             }
             if hint.is_none() {
-                tokio::time::sleep(PAUSE).await;
+                self.look_again(shard).await;
             }
         }
         for Sent { ticket, .. } in sent {

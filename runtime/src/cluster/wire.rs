@@ -4,12 +4,19 @@
 //! Carried by the cluster's port, beside what replication says.
 
 mod commands;
+mod elsewhere;
 
 use bytes::Bytes;
 use gemba_twins::event::{Event, Origin};
 use prost::Message;
 
-pub(super) use self::commands::{CommandReply, CommandWire};
+pub(super) use self::{
+    commands::{CommandReply, CommandWire},
+    elsewhere::{
+        CallReply, CallWire, FollowReply, FollowWire, FrameWire, FramesReply, HeaderWire, NextWire, TwinWire,
+        TwinsReply, TwinsWire,
+    },
+};
 use super::standing::ChangeWire;
 use crate::{
     accounts::End,
@@ -23,7 +30,7 @@ use crate::{
 /// What a node says.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Envelope {
-    #[prost(oneof = "Said", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Said", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub(super) said: Option<Said>,
 }
 
@@ -56,6 +63,18 @@ pub(super) enum Said {
     /// A change of the cluster's map, for its owner.
     #[prost(message, tag = "9")]
     Change(ChangeWire),
+    /// Twins of a shard that the asking node does not keep; answered by [`TwinsReply`].
+    #[prost(message, tag = "10")]
+    Twins(TwinsWire),
+    /// A call about something that the asking node does not keep; answered by [`CallReply`].
+    #[prost(message, tag = "11")]
+    Call(CallWire),
+    /// A subscription to twins that the asking node does not keep; answered by [`FollowReply`].
+    #[prost(message, tag = "12")]
+    Follow(FollowWire),
+    /// What is new in it; answered by [`FramesReply`].
+    #[prost(message, tag = "13")]
+    Next(NextWire),
 }
 
 /// A question that needs no more words.

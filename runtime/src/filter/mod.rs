@@ -21,7 +21,7 @@ use cel::{Program, common::ast::SourceInfo};
 use gemba_twins::{id::Kind, time::Timestamp, twin::Twin};
 use thiserror::Error;
 
-pub use self::search::{LIMIT_MAX, Page, Query, SearchError, search};
+pub use self::search::{LIMIT_MAX, Page, Query, SearchError, search, wanted};
 use self::{by_cel::ByCel, native::Predicate};
 
 /// Longest filter, in bytes.

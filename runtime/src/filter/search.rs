@@ -18,7 +18,7 @@ use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Filter;
-use crate::{store::StoreError, table::Twins};
+use crate::{node::Wanted, store::StoreError, table::Twins};
 
 /// Most twins of a page.
 pub const LIMIT_MAX: usize = 1_000;
@@ -139,6 +139,25 @@ impl<'a> Sorting<'a> {
         let keys = if self.descending { keys.reverse() } else { keys };
         keys.then_with(|| a.1.cmp(&b.1))
     }
+}
+
+/// Which twins a search has to look at.
+pub fn wanted(query: &Query) -> Result<Wanted, SearchError> {
+    let sorting = Sorting::of(query.sort.as_deref())?;
+    let after = query
+        .cursor
+        .as_deref()
+        .map(|cursor| decode_cursor(&query.tenant, list_of(query), cursor))
+        .transpose()?;
+    let by_id = sorting.path.is_empty();
+    Ok(Wanted {
+        tenant: query.tenant.clone(),
+        kind: query.kind,
+        filter: query.filter.clone(),
+        after: after.filter(|_| by_id).map(|(_, id)| id),
+        limit: by_id.then(|| query.limit.clamp(1, LIMIT_MAX) + 1),
+        now: query.now,
+    })
 }
 
 /// Finds twins; `render` makes of each twin of the page what the caller wants.

@@ -12,7 +12,7 @@ use gemba_twins::{
 
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::{CommandError, Node, ReadError, read::blocking};
+use super::{CommandError, Node, ReadError, Wanted, read::blocking};
 use crate::{notify::InvalidDestination, shard::CommandKind};
 
 /// Twins visited before giving way.
@@ -101,30 +101,34 @@ impl Node {
         query: &AlarmQuery,
         mut render: impl FnMut(&AlarmView<'_>) -> T + Send,
     ) -> Result<AlarmsPage<T>, ReadError> {
-        self.all_recovered().await?;
         let mut items = Vec::new();
         if let Some(id) = &query.twin {
+            self.recovered(id).await?;
             self.twins().with(id, |twin| {
                 let alarms = twin.alarms().filter(|alarm| query.takes(alarm));
                 items.extend(alarms.map(|alarm| render(&alarm)));
             })?;
             return Ok(AlarmsPage { items, next: None });
         }
+        let twins = self
+            .twins_together(&Wanted {
+                kind: query.kind,
+                ..Wanted::all(query.tenant.clone())
+            })
+            .await?;
         let mut at = query.after.clone();
         loop {
             let mut full = None;
-            let next = self
-                .twins()
-                .page(&query.tenant, query.kind, at.as_ref(), SLICE, &mut |twin| {
-                    if full.is_some() {
-                        return;
-                    }
-                    let alarms = twin.alarms().filter(|alarm| query.takes(alarm));
-                    items.extend(alarms.map(|alarm| render(&alarm)));
-                    if items.len() >= query.limit {
-                        full = Some(twin.id().clone());
-                    }
-                })?;
+            let next = twins.page(&query.tenant, query.kind, at.as_ref(), SLICE, &mut |twin| {
+                if full.is_some() {
+                    return;
+                }
+                let alarms = twin.alarms().filter(|alarm| query.takes(alarm));
+                items.extend(alarms.map(|alarm| render(&alarm)));
+                if items.len() >= query.limit {
+                    full = Some(twin.id().clone());
+                }
+            })?;
             if full.is_some() || next.is_none() {
                 return Ok(AlarmsPage { items, next: full });
             }
@@ -143,7 +147,7 @@ impl Node {
 
     /// How a tenant's alarms stand at `now`.
     pub async fn alarm_figures(&self, tenant: &TenantId, now: Timestamp) -> Result<AlarmFigures, ReadError> {
-        self.all_recovered().await?;
+        let twins = self.twins_together(&Wanted::all(tenant.clone())).await?;
         let mut figures = AlarmFigures::default();
         let mut count = |twin: &Twin| {
             if let Some(summary) = twin.alarm_summary() {
@@ -161,12 +165,10 @@ impl Node {
                 }
             }
         };
-        for shard in 0..self.twins().shards() {
+        for shard in 0..twins.shards() {
             let mut at = None;
             loop {
-                at = self
-                    .twins()
-                    .slice(shard, tenant, None, at.as_ref(), SLICE, &mut count)?;
+                at = twins.slice(shard, tenant, None, at.as_ref(), SLICE, &mut count)?;
                 tokio::task::yield_now().await;
                 if at.is_none() {
                     break;

@@ -11,7 +11,7 @@ use gemba_twins::{
     time::Timestamp,
 };
 
-use super::{Node, ReadError};
+use super::{Node, ReadError, Wanted};
 use crate::clock;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -107,8 +107,12 @@ impl Node {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<PlantFlow, ReadError> {
-        let twins = self.twins().clone();
-        self.all_recovered().await?;
+        let twins = self
+            .twins_together(&Wanted {
+                kind: Some(Kind::Location),
+                ..Wanted::all(tenant.clone())
+            })
+            .await?;
         let now = clock::now();
         let from = from.floor_to(HOUR_MS).min(now);
         let to = to.plus_ms(HOUR_MS - 1).floor_to(HOUR_MS).min(now).max(from);

@@ -5,12 +5,17 @@
 use std::sync::Arc;
 
 use gemba_cluster::Journal;
+use gemba_twins::id::{TenantId, TwinId};
 
 use super::{Health, Node, StartError};
-pub use crate::cluster::{ClusterView, DrainError, Draining, NodeView, ShardView};
+pub use crate::cluster::{
+    Calls, ClusterView, DrainError, Draining, Following, NodeView, PassedCall, PassedReply, ShardView, Wanted,
+};
 use crate::{
+    changes::{Spec, SubscribeError},
     cluster::{Cluster, Keeping, Membership, is_member},
     shard::{Router, Shared},
+    store::StoreError,
     table::{TwinTable, Twins},
 };
 
@@ -70,6 +75,55 @@ impl Node {
     pub async fn drain(&self, node: u64) -> Result<Draining, DrainError> {
         let cluster = self.inner.cluster.as_ref().ok_or(DrainError::Alone)?;
         cluster.drain(node).await
+    }
+
+    /// The twins that a search looks at, as they are now: where other nodes keep some of them, these are asked.
+    pub async fn twins_together(&self, wanted: &Wanted) -> Result<Arc<Twins>, StoreError> {
+        match &self.inner.cluster {
+            Some(cluster) => cluster.together(wanted).await,
+            None => {
+                self.all_recovered().await?;
+                Ok(self.inner.twins.clone())
+            }
+        }
+    }
+
+    /// An error where other nodes keep a twin's shard: its calls are passed on, see [`Node::pass_on`].
+    pub fn keeps(&self, id: &TwinId) -> Result<(), StoreError> {
+        let shard = self.inner.router.shard_of(id);
+        if self.inner.twins.tables[usize::from(shard)].is_elsewhere() {
+            return Err(StoreError::Elsewhere { shard });
+        }
+        Ok(())
+    }
+
+    /// As [`Node::keeps`], of the shard that keeps a tenant's rejected messages.
+    pub fn keeps_rejected(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        let shard = self.inner.router.rejected_shard(tenant);
+        if self.inner.twins.tables[usize::from(shard)].is_elsewhere() {
+            return Err(StoreError::Elsewhere { shard });
+        }
+        Ok(())
+    }
+
+    /// Has a call answered by a node that keeps the shard that it is about.
+    pub async fn pass_on(&self, shard: u16, call: PassedCall) -> Result<PassedReply, StoreError> {
+        match &self.inner.cluster {
+            Some(cluster) => cluster.pass_on(shard, call).await,
+            None => Err(StoreError::Elsewhere { shard }),
+        }
+    }
+
+    /// Names who answers calls that other nodes pass on; only the first one counts.
+    pub fn set_calls(&self, calls: Arc<dyn Calls>) {
+        if let Some(cluster) = &self.inner.cluster {
+            cluster.set_calls(calls);
+        }
+    }
+
+    /// Opens a subscription to a tenant's twins, of all nodes of the cluster.
+    pub fn follow(&self, tenant: &TenantId, spec: Spec) -> Result<Following, SubscribeError> {
+        Following::open(&self.inner.hub, self.inner.cluster.clone(), tenant, spec)
     }
 
     /// The node's number in its cluster; `None` for a node that is alone.

@@ -1,10 +1,10 @@
-//! Uploads of a node: loaded in the background once all shards have recovered.
+//! Uploads of a node: loaded in the background once the node is up.
 
 use std::sync::Arc;
 
 use tracing::error;
 
-use super::Node;
+use super::{Node, StartError};
 use crate::uploads;
 
 impl Node {
@@ -17,10 +17,16 @@ impl Node {
         );
         let recovering = self.clone();
         tokio::spawn(async move {
-            // Messages are bound by the plant model, so the control shard has to be there first.
-            if let Err(problem) = recovering.all_recovered().await {
-                error!(%problem, "uploads are not loaded");
-                return;
+            // Messages are bound by the plant model, so the control shard has to be there first. Shards that other
+            // nodes keep are none of this one's business.
+            match recovering.started().await {
+                Ok(()) => {}
+                // The node ends, and says why.
+                Err(StartError::Cluster(_)) => return,
+                Err(problem) => {
+                    error!(%problem, "uploads are not loaded");
+                    return;
+                }
             }
             drop(recovering);
             uploads::run(uploads, ingest, node).await;

@@ -39,6 +39,12 @@ pub(crate) fn shard_of(id: &TwinId, shards: u16) -> u16 {
     gemba_cluster::shard_of(&shard_key(id), shards).get()
 }
 
+/// The shard, among `shards`, that keeps a tenant's rejected messages.
+pub(crate) fn rejected_shard_of(tenant: &TenantId, shards: u16) -> u16 {
+    let key = [tenant.as_str().as_bytes(), b"\0rejected"].concat();
+    gemba_cluster::shard_of(&key, shards).get()
+}
+
 #[derive(Default)]
 struct Cell {
     actor: RwLock<Option<ActorRef<ShardMsg>>>,
@@ -91,8 +97,7 @@ impl Router {
 
     /// The shard that keeps a tenant's rejected messages: one, so that they have an order.
     pub(crate) fn rejected_shard(&self, tenant: &TenantId) -> u16 {
-        let key = [tenant.as_str().as_bytes(), b"\0rejected"].concat();
-        gemba_cluster::shard_of(&key, self.shards).get()
+        rejected_shard_of(tenant, self.shards)
     }
 
     fn cell(&self, number: u16) -> &Cell {
