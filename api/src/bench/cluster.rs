@@ -166,11 +166,13 @@ async fn cluster(folder: &Path) -> anyhow::Result<Vec<Process>> {
     for node in &nodes {
         until(node, "/readyz", |_| true).await?;
     }
+    // Each shard has all its copies, and its owner is where the map wants it.
     let has_all = |view: &Json| {
         let shards = view["shards"].as_array();
         shards.is_some_and(|shards| {
             let is_whole = |shard: &Json| {
-                !shard["owner"].is_null()
+                shard["owner"].is_u64()
+                    && shard["owner"] == shard["wanted"][0]
                     && shard["members"]
                         .as_array()
                         .is_some_and(|members| members.len() == NODES)
@@ -179,8 +181,6 @@ async fn cluster(folder: &Path) -> anyhow::Result<Vec<Process>> {
         })
     };
     until(&nodes[0], "/v1/cluster", has_all).await?;
-    // Owners move to where the map wants them, for a few seconds.
-    tokio::time::sleep(Duration::from_secs(5)).await;
     Ok(nodes)
 }
 
@@ -211,12 +211,7 @@ async fn load(args: &BenchArgs, ports: &[u16]) -> anyhow::Result<(f64, u64, Vec<
     let senders: Vec<_> = (0..ingest::CONNECTIONS)
         .map(|number| tokio::spawn(ingest::sender(ports[number % ports.len()], number, time)))
         .collect();
-    let (mut readings, mut latencies) = (0, Vec::new());
-    for sender in senders {
-        let (count, times) = sender.await??;
-        readings += count;
-        latencies.extend(times);
-    }
+    let (readings, latencies) = ingest::gathered(senders).await?;
     Ok((
         readings as f64 / began.elapsed().as_secs_f64(),
         readings,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use gemba_runtime::clock;
+use tokio::task::JoinHandle;
 
 use super::{BenchArgs, Case, Stand, client};
 
@@ -39,12 +40,7 @@ async fn mqtt(args: &BenchArgs, skip_fold: bool) -> anyhow::Result<(f64, Vec<f64
             ))
         })
         .collect();
-    let (mut acknowledged, mut latencies) = (0, Vec::new());
-    for client in clients {
-        let (count, times) = client.await??;
-        acknowledged += count;
-        latencies.extend(times);
-    }
+    let (acknowledged, latencies) = gathered(clients).await?;
     let rate = acknowledged as f64 / began.elapsed().as_secs_f64();
     stand.stop().await;
     Ok((rate, latencies))
@@ -56,15 +52,24 @@ async fn ndjson(args: &BenchArgs, skip_fold: bool) -> anyhow::Result<(f64, Vec<f
     let senders: Vec<_> = (0..CONNECTIONS)
         .map(|number| tokio::spawn(sender(port, number, time)))
         .collect();
-    let (mut readings, mut latencies) = (0, Vec::new());
-    for sender in senders {
-        let (count, times) = sender.await??;
-        readings += count;
-        latencies.extend(times);
-    }
+    let (readings, latencies) = gathered(senders).await?;
     let rate = readings as f64 / began.elapsed().as_secs_f64();
     stand.stop().await;
     Ok((rate, latencies))
+}
+
+/// How much was acknowledged, and the times that it took.
+type Sent = (u64, Vec<f64>);
+
+/// What senders had acknowledged in all.
+pub(super) async fn gathered(senders: Vec<JoinHandle<anyhow::Result<Sent>>>) -> anyhow::Result<Sent> {
+    let (mut acknowledged, mut latencies) = (0, Vec::new());
+    for sender in senders {
+        let (count, times) = sender.await??;
+        acknowledged += count;
+        latencies.extend(times);
+    }
+    Ok((acknowledged, latencies))
 }
 
 pub(super) async fn sender(port: u16, number: usize, time: Duration) -> anyhow::Result<(u64, Vec<f64>)> {
