@@ -1,8 +1,9 @@
 //! A cluster under load whose nodes are killed, frozen, cut off and drained: what was acknowledged is there, once, on
 //! every node.
 //!
-//! `GEMBA_CHAOS_CYCLES` sets the number of blows (7 by default, one of each kind and a second kill). Prints how long a
-//! message waited for its acknowledgement at most, by blow and shard, and p50 and max of each kind of blow.
+//! `GEMBA_CHAOS_CYCLES` sets the number of blows (7 by default, one of each kind and a second kill), `GEMBA_CHAOS_KINDS`
+//! which of the seven are struck by turns (`0123456` by default; `1` is a freeze). Prints how long a message waited for
+//! its acknowledgement at most, by blow and shard, and p50 and max of each kind of blow.
 
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
@@ -38,6 +39,13 @@ const BETWEEN: u64 = 1_500;
 fn cycles() -> usize {
     let set = std::env::var("GEMBA_CHAOS_CYCLES").ok();
     set.and_then(|cycles| cycles.parse().ok()).unwrap_or(7)
+}
+
+/// The kind of a cycle's blow, 0 to 6.
+fn kind(cycle: usize) -> u8 {
+    let set = std::env::var("GEMBA_CHAOS_KINDS").unwrap_or_else(|_| "0123456".into());
+    let kinds: Vec<u8> = set.bytes().map(|digit| digit.saturating_sub(b'0') % 7).collect();
+    kinds.get(cycle % kinds.len().max(1)).copied().unwrap_or_default()
 }
 
 /// Posts readings of one machine of one shard, one after the other, to whichever node answers.
@@ -103,12 +111,13 @@ fn probe(stage: &Stage, http: &[u16], mut probe: Probe) -> Probe {
             std::thread::park_timeout(Duration::from_millis(5));
         }
         probe.acknowledged.insert(number);
-        longest = longest.max(began.elapsed());
         let now_blow = stage.blow.load(Ordering::Acquire);
         if now_blow != blow {
+            // What was under way when a blow fell, waited for that one.
             blow = now_blow;
             probe.gaps.push(std::mem::take(&mut longest));
         }
+        longest = longest.max(began.elapsed());
         std::thread::park_timeout(Duration::from_millis(20));
     }
     probe.gaps.push(longest);
@@ -298,7 +307,8 @@ fn nothing_acknowledged_is_lost_or_counted_twice() {
     for cycle in 0..cycles() {
         some_messages();
         let view = nodes.values().next().expect("a node").get("/v1/cluster");
-        let victim = match cycle % 7 {
+        let kind = kind(cycle);
+        let victim = match kind {
             6 => *left.get_or_insert(heaviest(&view)),
             _ => heaviest(&view),
         };
@@ -307,7 +317,7 @@ fn nothing_acknowledged_is_lost_or_counted_twice() {
         let seat = &seats[victim - 1];
         let from = others.iter().map(|other| (*other, victim));
         let to = others.iter().map(|other| (victim, *other));
-        let blow = match cycle % 7 {
+        let blow = match kind {
             0 | 3 => {
                 nodes.remove(&victim).expect("it runs").kill();
                 std::thread::park_timeout(Duration::from_secs(4));

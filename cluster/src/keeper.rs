@@ -6,13 +6,17 @@
 //! whoever gives it out ([`Shards`]). Knows no addresses beyond the map's.
 
 mod joining;
+mod leaving;
 mod rounds;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::PathBuf,
-    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -87,6 +91,24 @@ pub struct KeeperOptions {
 #[derive(Clone)]
 pub struct Keeper(Arc<Inner>);
 
+/// What an owner said of its group.
+#[derive(Debug, Default)]
+struct Heard {
+    epoch: Epoch,
+    /// Since which index these are the members; 0 of a release that does not say.
+    index: u64,
+    members: BTreeSet<u64>,
+}
+
+impl Heard {
+    /// Whether a node that knows of this epoch, and of members since this index, is no member any more. Members that it
+    /// knows of since later may have taken it in again, and count on what it has.
+    fn has_let_go(&self, node: u64, epoch: Epoch, index: u64) -> bool {
+        let is_newest = self.epoch >= epoch && (self.index == 0 || self.index >= index);
+        is_newest && !self.members.is_empty() && !self.members.contains(&node)
+    }
+}
+
 struct Inner {
     cluster: String,
     member: Member,
@@ -98,6 +120,8 @@ struct Inner {
     spool: Option<PathBuf>,
     gone_after: u32,
     rebalances: bool,
+    /// Whether the map is as new as this run of the node; before, what the node keeps is not let go of.
+    has_place: AtomicBool,
     now_ms: fn() -> i64,
     groups: RwLock<BTreeMap<u16, Group>>,
     /// Held while groups are opened and closed.
@@ -105,8 +129,8 @@ struct Inner {
     map: Mutex<MapSeen>,
     /// The newest map, for all who watch it.
     publish: watch::Sender<Arc<ClusterMap>>,
-    /// What owners say of their groups: the epoch, and the members.
-    heard: Mutex<BTreeMap<u16, (Epoch, BTreeSet<u64>)>>,
+    /// What owners say of their groups.
+    heard: Mutex<BTreeMap<u16, Heard>>,
     /// Shards whose log is damaged here.
     damaged: Mutex<BTreeSet<u16>>,
     /// Shards whose log is damaged on other nodes, as these say.
@@ -142,6 +166,7 @@ impl Keeper {
         member.instance = instance;
         member.protocol = crate::net::PROTOCOL;
         let (publish, _) = watch::channel(Arc::new(ClusterMap::default()));
+        let has_place = AtomicBool::new(journal.log(ShardId::MAP).is_none());
         let keeper = Self(Arc::new(Inner {
             cluster,
             member,
@@ -153,6 +178,7 @@ impl Keeper {
             spool,
             gone_after,
             rebalances,
+            has_place,
             now_ms,
             skewed: Mutex::default(),
             groups: RwLock::default(),
@@ -173,6 +199,13 @@ impl Keeper {
         let rounds = tokio::spawn(keeper.clone().go_rounds()).abort_handle();
         keeper.work(rounds);
         Ok(keeper)
+    }
+
+    /// Says that the node has its place on the map, after it was asked or joined: from now on it lets go of what the map gives
+    /// to others. A node that comes back has a map of before, and may be about to be given again what it would delete.
+    pub fn has_place(&self) {
+        self.0.has_place.store(true, Ordering::Release);
+        self.0.wake.notify_one();
     }
 
     /// Makes this node the first of a new cluster: its shards become groups of one, with all that is in them.
@@ -280,11 +313,11 @@ impl Keeper {
     }
 
     /// Notes what an owner says of its group.
-    fn hear_of(&self, shard: ShardId, epoch: Epoch, members: BTreeSet<u64>) {
+    fn hear_of(&self, shard: ShardId, said: Heard) {
         let mut heard = self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let known = heard.entry(shard.get()).or_default();
-        if known.0 <= epoch {
-            *known = (epoch, members);
+        if (known.epoch, known.index) <= (said.epoch, said.index) {
+            *known = said;
         }
     }
 

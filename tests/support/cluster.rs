@@ -22,6 +22,8 @@ pub(crate) struct Seat {
     advertise: Option<String>,
     /// Settings of all nodes, as environment variables.
     set: Vec<(&'static str, &'static str)>,
+    /// A configuration file.
+    pub(crate) config: Option<String>,
 }
 
 impl Seat {
@@ -62,6 +64,9 @@ impl Seat {
         }
         if let Some(advertise) = &self.advertise {
             extra.extend(["--cluster-advertise", advertise]);
+        }
+        if let Some(config) = &self.config {
+            extra.extend(["--config", config]);
         }
         let mut command = Node::command(&self.data, self.http, self.mqtt, &extra);
         if std::env::var("GEMBA_CLUSTER__HEARTBEAT_MS").is_err() {
@@ -128,6 +133,7 @@ fn make(
             founds: number == 1,
             advertise: fronts.map(|fronts| format!("127.0.0.1:{}", fronts[number - 1])),
             set: set.to_vec(),
+            config: None,
         })
         .collect()
 }

@@ -72,7 +72,10 @@ impl Node {
                 &format!("127.0.0.1:{mqtt}"),
             ])
             .args(extra)
-            .env("GEMBA_LOG__LEVEL", "warn");
+            .env(
+                "GEMBA_LOG__LEVEL",
+                std::env::var("GEMBA_TEST_LOG").as_deref().unwrap_or("warn"),
+            );
         serve
     }
 

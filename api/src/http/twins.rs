@@ -307,7 +307,11 @@ pub(super) async fn events(call: &Call) -> Result<Reply, Problem> {
         .iter()
         .map(|(seq, event)| event_json(*seq, event))
         .collect();
-    ok(&json!({"items": items, "cursor": page.next.map(|seq| seq.to_string())}))
+    ok(&json!({
+        "items": items,
+        "cursor": page.next.map(|seq| seq.to_string()),
+        "begins_seq": page.begins,
+    }))
 }
 
 fn event_json(seq: u64, event: &Event) -> Json {

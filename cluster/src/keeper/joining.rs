@@ -9,7 +9,7 @@ use bytes::Bytes;
 use prost::Message;
 use thiserror::Error;
 
-use super::{ChangeError, Keeper};
+use super::{ChangeError, Heard, Keeper};
 use crate::{
     Epoch, Errand, Group, ShardId, Undelivered,
     map::{Change, ClusterMap, Member},
@@ -68,6 +68,9 @@ struct OwnedRow {
     epoch: u64,
     #[prost(uint64, repeated, tag = "3")]
     members: Vec<u64>,
+    /// The index at which these became the members; 0 of a release that does not say.
+    #[prost(uint64, tag = "4")]
+    members_index: u64,
 }
 
 /// What a joining node learns.
@@ -233,14 +236,16 @@ impl Keeper {
                     shard,
                     epoch,
                     members,
+                    members_index,
                 } in owned
                 {
                     let Ok(shard) = u16::try_from(shard) else { continue };
-                    self.hear_of(
-                        ShardId::new(shard),
-                        Epoch::new(epoch),
-                        members.into_iter().collect(),
-                    );
+                    let said = Heard {
+                        epoch: Epoch::new(epoch),
+                        index: members_index,
+                        members: members.into_iter().collect(),
+                    };
+                    self.hear_of(ShardId::new(shard), said);
                 }
             }
             Err(error) => tracing::warn!(node, %error, "a node said what is not understood"),
@@ -283,6 +288,7 @@ impl Keeper {
                 shard: group.shard().get().into(),
                 epoch: standing.role.epoch.get(),
                 members: standing.voters.union(&standing.learners).copied().collect(),
+                members_index: standing.members_index,
             })
         };
         self.groups().into_iter().filter_map(of).collect()

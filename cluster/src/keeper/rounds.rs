@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::Keeper;
 use crate::{
-    Epoch, Group, LogBase, ShardId, Standing,
+    ShardId, Standing,
     map::{Change, ClusterMap, MemberState, Standing as MemberStanding, VOTERS},
 };
 
@@ -27,6 +27,9 @@ const REST: Duration = Duration::from_secs(3);
 const NEARLY: u64 = 64;
 /// Changes of voters that may be under way on this node: each copies a shard.
 const COPYING: usize = 2;
+/// Hand-overs that may be under way on this node: one by one each shard waits for a few round trips only, and not for the
+/// votes of all the others.
+const HANDING_OVER: usize = 1;
 /// Rounds between two attempts to open a group again, at most.
 const PATIENCE: u32 = 32;
 
@@ -37,6 +40,8 @@ struct Notes {
     failed: BTreeMap<u16, (u32, u32)>,
     /// Rounds since a node has answered.
     silent: BTreeMap<u64, u32>,
+    /// To whom a shard could be handed over for balance, and since which round.
+    near: BTreeMap<u16, (u64, u64)>,
     round: u64,
 }
 
@@ -44,6 +49,16 @@ impl Notes {
     /// Whether a node answered when it was greeted last.
     fn lives(&self, node: u64) -> bool {
         self.silent.get(&node) == Some(&0)
+    }
+
+    /// Whether a shard could be handed over for balance to this node in an earlier round already: how far a replica is that
+    /// has just been taken in, is known for certain only when it has answered since.
+    fn was_near(&mut self, shard: ShardId, to: u64) -> bool {
+        let (known, since) = self.near.entry(shard.get()).or_insert((to, self.round));
+        if *known != to {
+            (*known, *since) = (to, self.round);
+        }
+        *since < self.round
     }
 
     /// A group is tried again later than last time.
@@ -54,8 +69,28 @@ impl Notes {
     }
 }
 
-/// Groups with a change under way; the value says whether it copies.
-type UnderWay = Arc<Mutex<BTreeMap<u16, bool>>>;
+/// What a group is busy with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Copies,
+    HandsOver,
+    /// Its last change failed.
+    Rests,
+}
+
+impl Work {
+    /// How many groups may be busy with it at a time.
+    const fn most(self) -> usize {
+        match self {
+            Self::Copies => COPYING,
+            Self::HandsOver => HANDING_OVER,
+            Self::Rests => usize::MAX,
+        }
+    }
+}
+
+/// Groups with a change under way.
+type UnderWay = Arc<Mutex<BTreeMap<u16, Work>>>;
 
 impl Keeper {
     pub(super) async fn go_rounds(self) {
@@ -71,7 +106,7 @@ impl Keeper {
             let map = self.map().borrow().clone();
             notes.round += u64::from(is_tick);
             self.open_and_leave(&map, &mut notes, is_tick).await;
-            self.bring_to(&map, &notes, &under_way);
+            self.bring_to(&map, &mut notes, &under_way);
             if is_tick {
                 self.watch_over(&map, &mut notes).await;
             }
@@ -80,7 +115,7 @@ impl Keeper {
 
     /// Opens the groups that the map gives to this node, again those that have stopped, and leaves the others.
     async fn open_and_leave(&self, map: &ClusterMap, notes: &mut Notes, is_tick: bool) {
-        let node = self.0.member.node;
+        let (node, has_place) = (self.0.member.node, self.0.has_place.load(Ordering::Acquire));
         for group in self.groups() {
             let (shard, failed) = (group.shard(), group.role().borrow().failed.clone());
             if let Some(reason) = failed {
@@ -111,92 +146,14 @@ impl Keeper {
                         notes.wait_longer(shard);
                     }
                 }
-                Some(group) if !keeps && map.seq.get() > 0 => self.leave(&group).await,
+                Some(group) if !keeps && map.seq.get() > 0 && has_place => self.leave(&group).await,
                 _ => {}
             }
         }
     }
 
-    /// Leaves a group that has let this node go.
-    async fn leave(&self, group: &Group) {
-        let shard = group.shard();
-        let epoch = group.role().borrow().epoch;
-        // The map's group is followed as long as there is one: it says where everything is.
-        if shard == ShardId::MAP || !self.is_let_go(shard, epoch) {
-            return;
-        }
-        self.remove_group(shard);
-        group.close().await;
-        if self.delete(shard).await {
-            tracing::info!(%shard, "a replica has left this node");
-        }
-        self.0.shards.left(shard);
-    }
-
-    /// Whether a shard's owner says that this node is not a member. A node that is let go need not hear of it in the
-    /// log: it is no longer sent to.
-    fn is_let_go(&self, shard: ShardId, epoch: Epoch) -> bool {
-        let heard = self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.get(&shard.get()).is_some_and(|(known, members)| {
-            *known >= epoch && !members.is_empty() && !members.contains(&self.0.member.node)
-        })
-    }
-
-    /// Deletes what this node has of a shard.
-    async fn delete(&self, shard: ShardId) -> bool {
-        {
-            let mut heard = self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
-            heard.remove(&shard.get());
-        }
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        self.0.journal.reset_log(
-            shard,
-            LogBase::default(),
-            Box::new(move |result| drop(answer.send(result))),
-        );
-        let is_reset = matches!(answered.await, Ok(Ok(())));
-        let is_deleted = is_reset && self.0.ballots.forget(shard).is_ok();
-        if !is_deleted {
-            tracing::warn!(%shard, "what this node has of a shard cannot be deleted");
-        }
-        is_deleted
-    }
-
-    fn is_damaged(&self, shard: ShardId) -> bool {
-        let damaged = self.0.damaged.lock().unwrap_or_else(PoisonError::into_inner);
-        damaged.contains(&shard.get())
-    }
-
-    /// Reads the log of a replica that has stopped: what is damaged cannot be opened again.
-    async fn look_for_damage(&self, shard: ShardId) {
-        let journal = self.0.journal.clone();
-        let checked = tokio::task::spawn_blocking(move || journal.check_log(shard)).await;
-        if let Ok(Err(error)) = checked {
-            tracing::error!(%shard, %error, "a replica is damaged; it is replaced from the others");
-            let mut damaged = self.0.damaged.lock().unwrap_or_else(PoisonError::into_inner);
-            damaged.insert(shard.get());
-        }
-    }
-
-    /// Replaces a damaged replica: once its owner has let it go it begins anew, as a new node does. Until then its vote
-    /// may count on entries that are damaged here, so it must not take part without them.
-    async fn replace(&self, shard: ShardId) {
-        let epoch = self.0.ballots.voted(shard).ok().flatten().unwrap_or_default();
-        if !self.is_let_go(shard, Epoch::new(epoch)) {
-            return;
-        }
-        if self.delete(shard).await {
-            let mut damaged = self.0.damaged.lock().unwrap_or_else(PoisonError::into_inner);
-            damaged.remove(&shard.get());
-            drop(damaged);
-            self.0.shards.left(shard);
-            tracing::info!(%shard, "a damaged replica begins anew");
-            self.0.wake.notify_one();
-        }
-    }
-
     /// Brings the groups that this node owns to what the map says.
-    fn bring_to(&self, map: &Arc<ClusterMap>, notes: &Notes, under_way: &UnderWay) {
+    fn bring_to(&self, map: &Arc<ClusterMap>, notes: &mut Notes, under_way: &UnderWay) {
         for group in self.groups() {
             let standing = group.standing();
             let mut busy = under_way.lock().unwrap_or_else(PoisonError::into_inner);
@@ -223,16 +180,23 @@ impl Keeper {
                 voters_of(group.shard()),
                 |node| notes.lives(node),
             );
+            match &step {
+                Some(Step::HandOver(to)) if keepers.contains(&self.0.member.node) => {
+                    if !self.0.rebalances || !notes.was_near(group.shard(), *to) {
+                        continue;
+                    }
+                }
+                _ => drop(notes.near.remove(&group.shard().get())),
+            }
             let Some(step) = step else { continue };
-            let only_balances = keepers.contains(&self.0.member.node) && matches!(step, Step::HandOver(_));
-            if only_balances && !self.0.rebalances {
+            let work = match step {
+                Step::Members(..) => Work::Copies,
+                Step::HandOver(_) => Work::HandsOver,
+            };
+            if busy.values().filter(|other| **other == work).count() >= work.most() {
                 continue;
             }
-            let copies = matches!(step, Step::Members(..));
-            if copies && busy.values().filter(|copies| **copies).count() >= COPYING {
-                continue;
-            }
-            busy.insert(group.shard().get(), copies);
+            busy.insert(group.shard().get(), work);
             drop(busy);
             let (keeper, under_way) = (self.clone(), under_way.clone());
             let working = tokio::spawn(async move {
@@ -247,7 +211,7 @@ impl Keeper {
                     under_way
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
-                        .insert(shard.get(), false);
+                        .insert(shard.get(), Work::Rests);
                     tokio::time::sleep(REST).await;
                 }
                 let mut busy = under_way.lock().unwrap_or_else(PoisonError::into_inner);
@@ -354,7 +318,8 @@ fn next_step(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Heard, *};
+    use crate::Epoch;
 
     fn standing(voters: &[u64], behind: &[(u64, u64)]) -> Standing {
         Standing {
@@ -425,11 +390,40 @@ mod tests {
     }
 
     #[test]
+    fn balance_waits_until_a_replica_has_been_near_for_a_round() {
+        let (mut notes, shard) = (Notes::default(), ShardId::new(3));
+        assert!(!notes.was_near(shard, 2) && !notes.was_near(shard, 2));
+        notes.round += 1;
+        assert!(notes.was_near(shard, 2));
+        assert!(!notes.was_near(shard, 1), "that is another one");
+    }
+
+    #[test]
     fn nothing_is_handed_over_to_a_node_that_is_silent() {
         // Its log stands where it did when it died: that alone looks near.
         let standing = standing(&[1, 2], &[(2, 0)]);
         let step = |lives: bool| next_step(1, &standing, &[2, 1], usize::MAX, |_| lives);
         assert_eq!((step(false), step(true)), (None, Some(Step::HandOver(2))));
+    }
+
+    #[test]
+    fn a_node_that_was_taken_in_again_is_not_let_go() {
+        let said = |epoch, index, members: &[u64]| Heard {
+            epoch: Epoch::new(epoch),
+            index,
+            members: members.iter().copied().collect(),
+        };
+        let let_go = |said: Heard, index| said.has_let_go(1, Epoch::new(4), index);
+        assert!(let_go(said(4, 9, &[2, 3]), 9));
+        assert!(let_go(said(5, 12, &[2, 3]), 9));
+        // The node knows of members since index 11, and it may be one of them.
+        assert!(!let_go(said(4, 9, &[2, 3]), 11));
+        // An owner of old, and one of whom nothing was heard.
+        assert!(!let_go(said(3, 9, &[2, 3]), 9));
+        assert!(!let_go(said(4, 9, &[1, 2, 3]), 9));
+        assert!(!let_go(Heard::default(), 0));
+        // A release that does not say since when.
+        assert!(let_go(said(4, 0, &[2, 3]), 11));
     }
 
     #[test]

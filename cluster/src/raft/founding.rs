@@ -93,6 +93,9 @@ pub(crate) fn config(timing: Timing) -> Config {
         // Each start is an election, so that each run of an owner has an epoch of its own.
         enable_leader_restore: Some(false),
         enable_pre_vote: Some(true),
+        // An owner that is heard and hears nobody would keep the others from electing: it falls silent for as long as an
+        // election takes.
+        quorum_loss_probe_interval: Some(2 * millis(timing.election.1)),
         ..Config::default()
     }
 }

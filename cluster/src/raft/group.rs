@@ -362,6 +362,7 @@ impl Group {
             role: self.role.borrow().clone(),
             voters: members.voter_ids().collect(),
             learners: members.learner_ids().collect(),
+            members_index: metrics.membership_config.log_id().map_or(0, |id| id.index()),
             is_settled: metrics.membership_config == metrics.committed_membership_config,
             is_changing: members.get_joint_config().len() > 1,
             last_index,

@@ -81,6 +81,8 @@ pub struct Standing {
     pub voters: BTreeSet<u64>,
     /// Those that follow without a vote.
     pub learners: BTreeSet<u64>,
+    /// The index of the log at which these became the members.
+    pub members_index: u64,
     /// Whether a majority has taken these members in.
     pub is_settled: bool,
     /// Whether a change of voters has been begun and not been ended.

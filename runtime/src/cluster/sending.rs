@@ -15,7 +15,7 @@ use gemba_cluster::{Courier, Errand, Role, ShardId, Undelivered, keeper::Keeper,
 use gemba_twins::event::Origin;
 use prost::Message as _;
 
-use super::wire::{BatchReply, BatchWire, ConfirmWire, Said, TransferWire, say};
+use super::wire::{BatchReply, BatchWire, ConfirmWire, FoldedReply, FoldedWire, Said, TransferWire, say};
 use crate::{
     clock,
     ingest::{Item, Submission, SubmitError, TicketState},
@@ -30,6 +30,8 @@ const BATCH_MESSAGES: usize = 4_096;
 const BATCH_WITHIN: Duration = Duration::from_secs(5);
 /// Most time that a message looks for an owner.
 const OWNER_WITHIN: Duration = Duration::from_secs(12);
+/// Most time until a node that another one took for the owner says that it is.
+const HINTED_WITHIN: Duration = Duration::from_millis(500);
 /// Between two looks for an owner.
 const PAUSE: Duration = Duration::from_millis(10);
 /// Messages between twins that are not taken are sent again by their shard.
@@ -143,6 +145,25 @@ impl Sending {
         }
     }
 
+    /// Whether a node that another one named is the owner. A node that learns of an election late names one that may be
+    /// frozen: it would be waited for in vain, and nobody would tell, for the group here knows another owner already.
+    async fn owns(&self, hinted: u64, shard: u16) -> bool {
+        let group = self
+            .keeper
+            .get()
+            .and_then(|keeper| keeper.group(ShardId::new(shard)));
+        let known = group.and_then(|group| group.role().borrow().owner);
+        if known == Some(hinted) {
+            return true;
+        }
+        let body = say(Said::Folded(FoldedWire {
+            shards: vec![u32::from(shard)],
+        }));
+        let answer = self.ask(hinted, Errand::Ask, shard, body, HINTED_WITHIN).await;
+        let reply = answer.ok().and_then(|answer| FoldedReply::decode(answer).ok());
+        reply.is_some_and(|reply| reply.next.first().is_some_and(|next| *next > 0))
+    }
+
     /// Notes who took a batch, or did not.
     fn note_owner(&self, shard: u16, known: Known) {
         let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,7 +237,10 @@ impl Sending {
             if self.router.serves(shard) {
                 return self.deliver_here(shard, sent);
             }
-            let owner = hint.take().or_else(|| self.other_owner(shard, turn));
+            let owner = match hint.take() {
+                Some(hinted) => self.owns(hinted, shard).await.then_some(hinted),
+                None => self.other_owner(shard, turn),
+            };
             turn += 1;
             if let Some(owner) = owner {
                 let asked = self.ask_owner(owner, shard, batch_of(&sent), BATCH_WITHIN).await;

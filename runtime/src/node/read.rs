@@ -56,6 +56,8 @@ pub struct EventsPage {
     pub items: Vec<(u64, Event)>,
     /// The seq to go on after; `None` at the end of the journal.
     pub next: Option<u64>,
+    /// The first seq that this node's journal still has of the twin's shard: what is older is not among the items.
+    pub begins: u64,
 }
 
 /// The width of a history's points.
@@ -298,7 +300,17 @@ impl Inner {
         } else {
             None
         };
-        Ok(EventsPage { items, next })
+        let begins = self.begins(self.router.shard_of(id))?;
+        Ok(EventsPage { items, next, begins })
+    }
+
+    /// The first seq that the journal has of a shard; the next one where it has none.
+    fn begins(&self, shard: u16) -> Result<u64, ReadError> {
+        match self.journal.read(ShardId::new(shard), Seq::new(1)).next() {
+            Some(Ok(frame)) => Ok(frame.first().get()),
+            Some(Err(error)) => Err(ReadError::Damaged(error.to_string())),
+            None => Ok(self.twins.folded_seq(usize::from(shard)) + 1),
+        }
     }
 
     /// Calls `take` with each folded event of a twin after a seq, until it returns false.

@@ -6,6 +6,7 @@
 
 mod commands;
 mod replica;
+mod turned_away;
 mod turns;
 mod wave;
 
@@ -68,6 +69,8 @@ pub(crate) enum ShardMsg {
     },
     /// The group says what this replica is.
     Role(Group, Role),
+    /// The group may take something again.
+    Rested,
     /// Write a snapshot of what is folded now, for another replica.
     Cut(oneshot::Sender<Result<(), String>>),
     /// End at once; another state takes this one's place.
@@ -250,6 +253,7 @@ impl Actor for ShardActor {
             }
             ShardMsg::Proposed { number, result } => state.proposed(number, result),
             ShardMsg::Role(group, role) => state.role(group, &role),
+            ShardMsg::Rested => state.rested(),
             ShardMsg::Cut(reply) => state.cut(reply),
             ShardMsg::Leave(left) => state.leave(left),
             ShardMsg::Turn(now) => state.turn(now),

@@ -16,11 +16,11 @@ use ractor::ActorRef;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
-use super::{Done, Flight, Pending, ShardMsg, ShardState, answer, encode};
+use super::{Done, Flight, Pending, ShardMsg, ShardState, answer};
 use crate::{
     accounts::End,
     clock,
-    ingest::{Item, Payload, Submission, SubmitError, TicketState, dedupe_key},
+    ingest::dedupe_key,
     metric_definitions as names,
     node::CommandError,
     shard::record::{self, Record},
@@ -28,6 +28,8 @@ use crate::{
 
 /// Most time that callers wait for a majority: an owner that is cut off tells them after it.
 const MAJORITY_WITHIN: Duration = Duration::from_secs(3);
+/// A group that takes nothing at the moment, because it is being handed over, is tried again after this.
+const NOT_NOW: Duration = Duration::from_millis(10);
 
 /// What became of the records of a frame: their ends, and what a command is answered.
 type Ends = Vec<(End, Option<u64>)>;
@@ -51,6 +53,8 @@ pub(super) struct Replica {
     is_stuck: bool,
     /// Something of the wave under way was not applied.
     has_failed: bool,
+    /// The group took nothing of it, and nothing is tried for a moment.
+    rests: bool,
     /// Callers that wait for a snapshot of what is folded now: those whose snapshot is under way, and the others.
     pub(super) cuts: Vec<oneshot::Sender<Result<(), String>>>,
     pub(super) cuts_waiting: Vec<oneshot::Sender<Result<(), String>>>,
@@ -105,6 +109,7 @@ impl ShardState {
         if replica.epoch == epoch {
             return;
         }
+        replica.rests = false;
         let had = std::mem::replace(&mut replica.epoch, epoch);
         replica.is_stuck = false;
         if had.is_some() {
@@ -156,34 +161,6 @@ impl ShardState {
         if self.flights.is_empty() {
             self.hearing.clone_from(&self.core.heard);
             self.core.watch_deadlines();
-        }
-    }
-
-    /// Sends callers on to the owner, where that cannot count anything twice.
-    fn turn_away(&mut self, pending: Vec<Pending>, is_untouched: bool) {
-        let mut parts: Vec<Submission> = Vec::new();
-        for Pending {
-            done, record, dedupe, ..
-        } in pending
-        {
-            match done {
-                Done::Ticket(ticket, index) => match record {
-                    Some(record) if (is_untouched || dedupe != 0) && !ticket.is_foreign() => {
-                        put_back(&mut parts, ticket, index, dedupe, record);
-                    }
-                    _ => ticket.fail(SubmitError::Moved),
-                },
-                Done::Reply(reply) if is_untouched => answer(reply, Err(CommandError::Moved)),
-                Done::Reply(reply) => {
-                    let detail =
-                        "the shard changed its owner, and whether it was carried out is not known here";
-                    answer(reply, Err(CommandError::Unavailable(detail.into())));
-                }
-                Done::Heard | Done::Nobody => {}
-            }
-        }
-        for part in parts {
-            self.router.send_on(self.core.number, part);
         }
     }
 
@@ -316,6 +293,7 @@ impl ShardState {
                 }
                 if let Some(replica) = &mut self.replica {
                     replica.has_failed = true;
+                    replica.rests |= matches!(error, ProposeError::NotNow { .. });
                 }
                 self.turn_away(flight.pending, is_untouched);
             }
@@ -329,14 +307,34 @@ impl ShardState {
         let was_stuck = std::mem::take(&mut replica.is_stuck);
         if std::mem::take(&mut replica.has_failed) || was_stuck {
             // What waits may depend on what was not applied.
-            let epoch = replica.epoch;
+            let (epoch, rests) = (replica.epoch, replica.rests);
             self.step_down();
-            if epoch.is_some() {
-                self.router.set_serves(shard, true);
+            match epoch {
+                Some(_) if rests => self.rest(),
+                Some(_) => self.router.set_serves(shard, true),
+                None => {}
             }
         }
         self.dispatch();
         self.finish_stop();
+    }
+
+    /// Tries in a moment whether the group takes something again.
+    fn rest(&self) {
+        let actor = self.myself.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(NOT_NOW).await;
+            // An actor that has ended tries nothing.
+            let _ = actor.cast(ShardMsg::Rested);
+        });
+    }
+
+    /// Messages come here again, if this is still the owner.
+    pub(super) fn rested(&mut self) {
+        let Some(replica) = &mut self.replica else { return };
+        if std::mem::take(&mut replica.rests) && replica.epoch.is_some() {
+            self.router.set_serves(self.core.number, true);
+        }
     }
 
     /// Answers the callers of a frame that is applied.
@@ -464,33 +462,4 @@ impl ShardState {
             .sum::<usize>();
         self.queue.len() + flying
     }
-}
-
-/// Makes a submission again of what was taken out of it.
-fn put_back(parts: &mut Vec<Submission>, ticket: Arc<TicketState>, index: u32, dedupe: u128, record: Record) {
-    let at = parts.iter().position(|part| Arc::ptr_eq(&part.ticket, &ticket));
-    let at = at.unwrap_or_else(|| {
-        parts.push(Submission {
-            ticket: ticket.clone(),
-            items: Vec::new(),
-            arena: Vec::new(),
-        });
-        parts.len() - 1
-    });
-    let part = &mut parts[at];
-    encode(&record, &mut part.arena);
-    let payload = match record {
-        Record::Event(event) => Payload::Event(event),
-        Record::Rejected(rejected) => Payload::Rejected(Box::new(rejected)),
-        // Nobody submits other records.
-        Record::Resolved { .. } | Record::Plant(_) | Record::Dashboard(_) => {
-            return ticket.fail(SubmitError::Moved);
-        }
-    };
-    part.items.push(Item {
-        index,
-        dedupe,
-        end: u32::try_from(part.arena.len()).unwrap_or(u32::MAX),
-        payload,
-    });
 }
