@@ -37,6 +37,10 @@ pub(crate) const HISTORY_ROWS: &str = "history_rows_total";
 pub(crate) const HISTORY_BYTES: &str = "history_written_bytes_total";
 pub(crate) const HISTORY_FAILED: &str = "history_failed_total";
 pub(crate) const HISTORY_ALARMS_DROPPED: &str = "history_alarms_dropped_total";
+pub(crate) const HISTORY_COPIED_FILES: &str = "history_copied_files_total";
+pub(crate) const HISTORY_COPIED_BYTES: &str = "history_copied_bytes_total";
+pub(crate) const HISTORY_COPY_FAILED: &str = "history_copy_failed_total";
+pub(crate) const HISTORY_COPY_BEHIND: &str = "history_copy_behind_files";
 pub(crate) const HISTORY_LAG_EVENTS: &str = "history_lag_events";
 pub(crate) const JOURNAL_FULL_RATIO: &str = "journal_full_ratio";
 pub(crate) const JOURNAL_REFUSING: &str = "journal_refusing";
@@ -132,6 +136,23 @@ pub(crate) fn describe() {
     describe_counter!(
         HISTORY_ALARMS_DROPPED,
         "Changes of alarms that no file could be written for in time"
+    );
+    describe_counter!(
+        HISTORY_COPIED_FILES,
+        "Files of the history that were copied into the object store"
+    );
+    describe_counter!(
+        HISTORY_COPIED_BYTES,
+        Unit::Bytes,
+        "Bytes of the history's files that were copied"
+    );
+    describe_counter!(
+        HISTORY_COPY_FAILED,
+        "Rounds in which not all files could be copied; they are tried again"
+    );
+    describe_gauge!(
+        HISTORY_COPY_BEHIND,
+        "Files of the history that the object store lacks"
     );
     describe_gauge!(
         HISTORY_LAG_EVENTS,

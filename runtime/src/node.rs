@@ -8,6 +8,7 @@ mod backup;
 mod checkpoint;
 mod command;
 mod commands;
+mod copies;
 mod dashboards;
 pub mod flow;
 mod folder;
@@ -56,6 +57,7 @@ use crate::{
     clock,
     cluster::Membership,
     gate::Gate,
+    history::Copier,
     ingest::Ingest,
     metric_definitions,
     notify::Notifier,
@@ -93,6 +95,9 @@ pub enum StartError {
     /// The node cannot be a member of its cluster.
     #[error("failed to take part in the cluster: {0}")]
     Cluster(String),
+    /// The history's files cannot be copied to where the settings say.
+    #[error("history.copy_to: {0}")]
+    Copies(String),
     /// The checkpoint's settings cannot work.
     #[error("snowflake: {0}")]
     Checkpoint(String),
@@ -128,6 +133,7 @@ struct Inner {
     /// Where the node's shards are replicated.
     cluster: Membership,
     checkpoint: Option<Arc<Checkpoint>>,
+    copier: Option<Arc<Copier>>,
     uploads: Uploads,
     backups: backup::Backups,
 }
@@ -165,6 +171,7 @@ impl Node {
         };
         let tables = (twins.clone(), control.clone());
         let cluster = membership::of(shared, &journal, router.clone(), tables, &health).await?;
+        let copier = copies::of(&settings, cluster.as_ref().map(|cluster| cluster.node))?;
         let node = Self {
             inner: Arc::new(Inner {
                 settings,
@@ -187,6 +194,7 @@ impl Node {
                 history: Arc::default(),
                 cluster,
                 checkpoint,
+                copier,
                 uploads,
                 backups: backup::Backups::default(),
             }),
@@ -199,7 +207,14 @@ impl Node {
         let state = node.inner.history.clone();
         tokio::spawn(history::run(Arc::downgrade(&node.inner), state));
         if let Some(checkpoint) = &node.inner.checkpoint {
+            if let Some(cluster) = &node.inner.cluster {
+                let of = checkpoint.clone();
+                cluster.set_floors(Box::new(move |shard| of.floor(shard)));
+            }
             tokio::spawn(checkpoint::run(Arc::downgrade(&node.inner), checkpoint.clone()));
+        }
+        if node.inner.copier.is_some() {
+            tokio::spawn(copies::run(Arc::downgrade(&node.inner)));
         }
         node.load_uploads();
         Ok(node)

@@ -26,6 +26,8 @@ const DAY_MS: i64 = 86_400_000;
 /// Shards where the rate of all channels together is not to be the limit: a channel takes 1 MB/s.
 const SHARDS: u16 = 64;
 const TWINS: usize = 2_000;
+/// Most time at full rate, twice, before an outage.
+const OUTAGE_BEFORE: Duration = Duration::from_secs(90);
 /// Batches that are fed at once.
 const FEEDERS: usize = 4;
 
@@ -70,6 +72,7 @@ impl Site {
             node.dedupe_window = node.dedupe_window * 16 / usize::from(shards);
             node.snowflake = Some(Arc::new(settings));
             node.history.folder = Some(folder);
+            node.history.events = node.history.events * 16 / u64::from(shards);
         });
         Ok(Self {
             stand: stand.await?,
@@ -280,14 +283,23 @@ async fn outage(args: &BenchArgs, time: Duration) -> anyhow::Result<Case> {
     let site = Site::start(args, SHARDS, |_| {}).await?;
     query::fill(&site.stand, TWINS, 1).await?;
     // Twice, so that the memory that any load takes is there before.
-    let warm = fed(&site, 1, time).await?;
+    let before = time.min(OUTAGE_BEFORE);
+    let warm = fed(&site, 1, before).await?;
     site.caught_up().await?;
-    let with = fed(&site, 1 << 32, time).await?;
+    let with = fed(&site, 1 << 32, before).await?;
     site.caught_up().await?;
-    let before = resident_bytes();
+    let resident_before = resident_bytes();
     site.set_down(true);
-    let without = fed(&site, 1 << 33, time).await?;
-    let after = resident_bytes();
+    let feeding = fed(&site, 1 << 33, time);
+    let mut resident = Vec::new();
+    let sampling = async {
+        for _ in 0..10 {
+            tokio::time::sleep(time / 10).await;
+            resident.push(resident_bytes() / 1_000_000);
+        }
+    };
+    let (without, ()) = tokio::join!(feeding, sampling);
+    let without = without?;
     site.set_down(false);
     let caught_up_s = site.caught_up().await?;
     let accepted = TWINS as u64 + warm.accepted + with.accepted + without.accepted;
@@ -300,8 +312,9 @@ async fn outage(args: &BenchArgs, time: Duration) -> anyhow::Result<Case> {
         .with("refused", without.refused)
         .with("accepted", accepted)
         .with("rows_in_warehouse", counts.rows)
-        .with("rss_before_bytes", before)
-        .with("rss_after_bytes", after)
+        .with("rss_before_mb", resident_before / 1_000_000)
+        .with("rss_by_tenths_mb", resident)
+        .with("rss_after_mb", resident_bytes() / 1_000_000)
         .with("caught_up_after_s", tenth(caught_up_s))
         .with("times_real_time", tenth(without.seconds / caught_up_s))
         .with("shards", SHARDS))

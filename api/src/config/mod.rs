@@ -10,10 +10,11 @@ mod notify;
 mod snowflake;
 mod written;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use gemba_runtime::{
     decode::RfidFormat,
+    history::CopySettings,
     keyring::{KeyEntry, Keyring, Role},
     modbus::ModbusSettings,
     mqtt::{BrokerDecoder, BrokerSettings, BrokerSubscription, ListenerSettings, TlsFiles},
@@ -129,10 +130,15 @@ impl Config {
         node.history.every = Duration::from_secs(written.history.every_s.max(1));
         node.history.states_every = Duration::from_secs(written.history.states_every_s.max(1));
         node.history.keep_days = (written.history.keep_days > 0).then_some(written.history.keep_days);
+        node.history.copies = copies(&written.history)?;
         node.snowflake = match &written.snowflake {
             Some(written) => Some(Arc::new(written.settings()?)),
             None => None,
         };
+        if node.snowflake.is_some() && node.cluster.is_some() && node.history.folder.is_none() {
+            let detail = "it is off, but in a cluster Snowflake gets from these files what a node's journal does not go back to";
+            return Err(value_error("history.folder", detail));
+        }
         if let Some(snowflake) = &node.snowflake {
             lag_fits(&node.journal_limits, snowflake.sql_every)?;
         }
@@ -296,6 +302,31 @@ fn keyring(written: &Written) -> Result<(Arc<Keyring>, TenantId), ConfigError> {
     Ok((Arc::new(keyring), default))
 }
 
+/// Where the history's files are copied to; what the environment says as S3's tools read it holds where the file says
+/// nothing.
+fn copies(written: &written::History) -> Result<Option<CopySettings>, ConfigError> {
+    if written.copy_to.is_empty() {
+        return Ok(None);
+    }
+    if written.folder == "off" {
+        let detail = "there are no files to copy: history.folder is off";
+        return Err(value_error("history.copy_to", detail));
+    }
+    let environment = std::env::vars().map(|(name, value)| (name.to_lowercase(), value));
+    let mut options: BTreeMap<String, String> = environment
+        .filter(|(name, _)| name.starts_with("aws_") && CopySettings::knows(name))
+        .collect();
+    options.extend(written.copy_options.clone());
+    let copies = CopySettings {
+        url: written.copy_to.clone(),
+        options,
+    };
+    copies
+        .check()
+        .map_err(|detail| value_error("history.copy_to", detail))?;
+    Ok(Some(copies))
+}
+
 fn brokers(written: &Written, default: &TenantId) -> Result<Vec<BrokerSettings>, ConfigError> {
     let one = |broker: &written::Broker| {
         let subscription = |subscription: &written::Subscription| {
@@ -444,7 +475,7 @@ mod tests {
     #[test]
     fn later_layers_win_and_secrets_are_masked() {
         let mut layers = Layers::defaults();
-        layers.file("gemba.toml", "[http]\naddress = \"127.0.0.1:1\"\n[[broker]]\nname = \"b\"\nurl = \"mqtt://u:secret@h\"\nsubscriptions = []\n").expect("read");
+        layers.file("gemba.toml", "[http]\naddress = \"127.0.0.1:1\"\n[[broker]]\nname = \"b\"\nurl = \"mqtt://u:secret@h\"\nsubscriptions = []\n[history.copy_options]\naws_session_token = \"secret\"\n").expect("read");
         layers
             .environment([("GEMBA_HTTP__ADDRESS".to_owned(), "127.0.0.1:2".to_owned())])
             .expect("read");

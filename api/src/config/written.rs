@@ -104,6 +104,10 @@ pub(super) struct History {
     pub(super) states_every_s: u64,
     /// 0 keeps all.
     pub(super) keep_days: u32,
+    /// Empty copies nowhere.
+    pub(super) copy_to: String,
+    #[serde(default)]
+    pub(super) copy_options: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -198,6 +202,7 @@ events = 100000
 every_s = 600
 states_every_s = 3600
 keep_days = 0
+copy_to = ""
 
 [cluster]
 listen = "off"
@@ -386,7 +391,8 @@ impl Layers {
 const HIDDEN: &str = "***";
 
 fn is_secret(key: &str) -> bool {
-    ["hash", "secret", "key_passphrase"].contains(&key)
+    let is_ours = ["hash", "secret", "key_passphrase"].contains(&key);
+    is_ours || key.ends_with("secret_access_key") || key.ends_with("token")
 }
 
 /// Hashes and passwords within URLs are not shown.

@@ -123,6 +123,13 @@ impl Lane {
         self.view.clone()
     }
 
+    /// Lets go of the channel: another node writes to it, or did meanwhile.
+    pub(super) fn stand_by(&mut self) {
+        (self.session, self.fence, self.careful_since) = (None, None, None);
+        (self.reason, self.failures) = ("owner", 0);
+        self.show(ChannelState::Standby, None);
+    }
+
     /// Does what there is to do with the events up to `until`; answers when to come again.
     pub(super) fn turn(&mut self, shared: &Shared, until: u64) -> Duration {
         let done = match (&self.fence, &self.session) {

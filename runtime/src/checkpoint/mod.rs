@@ -61,6 +61,18 @@ pub(crate) struct Shared {
     history: Option<PathBuf>,
 }
 
+/// Between two looks whether a place is this node's to write.
+const STANDBY_EVERY: Duration = Duration::from_millis(200);
+
+/// Who writes a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// This node, the shard's owner in this epoch: up to this seq.
+    Ours { epoch: u64, until: u64 },
+    /// Another node.
+    Another,
+}
+
 /// What goes into the warehouse from one place, by one of its two ways.
 pub(crate) enum Lane {
     /// A channel of Snowpipe Streaming.
@@ -74,6 +86,14 @@ impl Lane {
         match self {
             Self::Channel(lane) => lane.view(),
             Self::Sql(lane) => lane.view(),
+        }
+    }
+
+    /// Lets go of what it has open: another node writes the place, or did meanwhile.
+    fn stand_by(&mut self) {
+        match self {
+            Self::Channel(lane) => lane.stand_by(),
+            Self::Sql(lane) => lane.stand_by(),
         }
     }
 
@@ -93,6 +113,8 @@ pub(crate) struct Checkpoint {
     views: Mutex<Views>,
     /// Up to which seq each shard is known to hold no tenant without a channel.
     surveyed: Mutex<BTreeMap<u16, (usize, u64)>>,
+    /// Up to which seq the owners of other nodes' shards said that no channel needs them.
+    told: Mutex<BTreeMap<u16, u64>>,
     requests: Arc<Semaphore>,
     stop: tokio::sync::watch::Sender<bool>,
 }
@@ -119,6 +141,7 @@ impl Checkpoint {
             }),
             views: Mutex::default(),
             surveyed: Mutex::default(),
+            told: Mutex::default(),
             requests,
             stop: tokio::sync::watch::Sender::new(false),
         })
@@ -186,23 +209,39 @@ impl Checkpoint {
         fresh
     }
 
-    /// Works one place until the node stops; `until` answers the newest seq that may be sent, `None` at the end, and
-    /// `twins` what twins are.
+    /// Works one place until the node stops; `writer` answers whose it is, `None` at the end, and `twins` what twins are.
     pub(crate) async fn work(
         self: Arc<Self>,
         mut lane: Lane,
-        until: impl Fn() -> Option<u64>,
+        writer: impl Fn() -> Option<Writer>,
         twins: Arc<TwinReader>,
     ) {
         let mut stop = self.stop.subscribe();
         let view = lane.view();
+        // The epoch in which it is this node's; a new one is begun anew, for another node may have written meanwhile.
+        let mut ours = None;
         loop {
             let Ok(permit) = self.requests.clone().acquire_owned().await else {
                 return;
             };
-            let Some(until) = until() else { return };
+            let Some(writer) = writer() else { return };
             if *stop.borrow() {
                 return;
+            }
+            let (epoch, until) = match writer {
+                Writer::Ours { epoch, until } => (Some(epoch), until),
+                Writer::Another => (None, 0),
+            };
+            if epoch.is_none() || (ours.is_some() && epoch != ours) {
+                lane.stand_by();
+            }
+            ours = epoch;
+            if epoch.is_none() {
+                drop(permit);
+                tokio::select! {
+                    () = tokio::time::sleep(STANDBY_EVERY) => continue,
+                    _ = stop.wait_for(|stop| *stop) => return,
+                }
             }
             let (shared, twins) = (self.shared.clone(), twins.clone());
             let turn = tokio::task::spawn_blocking(move || {
@@ -231,7 +270,20 @@ impl Checkpoint {
         self.stop.send_replace(true);
     }
 
-    /// Up to which seq a shard's journal is needed by no channel.
+    /// Notes up to which seq a shard's owner said that its journal is needed by no channel.
+    pub(crate) fn hear_floor(&self, shard: u16, floor: u64) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = told.entry(shard).or_default();
+        *known = floor.max(*known);
+    }
+
+    /// Up to which seq another node said that a shard's journal is needed by no channel.
+    pub(crate) fn told_floor(&self, shard: u16) -> u64 {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.get(&shard).copied().unwrap_or_default()
+    }
+
+    /// Up to which seq the journal of a shard that this node owns is needed by no channel.
     pub(crate) fn floor(&self, shard: u16) -> u64 {
         let surveyed = self.surveyed.lock().unwrap_or_else(PoisonError::into_inner);
         let surveyed = surveyed.get(&shard).map_or(0, |(_, up_to)| *up_to);
@@ -249,8 +301,11 @@ impl Checkpoint {
             .iter()
             .filter(|(place, _)| tenant.is_none_or(|tenant| *tenant == place.tenant))
             .map(|(place, view)| {
-                let view = view.lock().unwrap_or_else(PoisonError::into_inner);
-                (place.clone(), view.clone())
+                let mut view = view.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                if view.state == ChannelState::Standby {
+                    view.clear_to = view.clear_to.max(self.told_floor(place.shard));
+                }
+                (place.clone(), view)
             })
             .collect();
         let now = clock::now();
@@ -268,7 +323,9 @@ impl Checkpoint {
     pub(crate) fn measure(&self) {
         let mut sums: BTreeMap<(TenantId, &'static str), (u64, u64, f64)> = BTreeMap::new();
         let mut fenced = 0_u32;
-        for view in self.channels(None) {
+        let mut ours = self.channels(None);
+        ours.retain(|view| view.state != ChannelState::Standby);
+        for view in ours {
             fenced += u32::from(view.state == ChannelState::Fenced);
             if let Some(tenant) = view.tenant {
                 let sum = sums.entry((tenant, view.stream)).or_default();

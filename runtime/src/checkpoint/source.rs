@@ -10,7 +10,7 @@ use gemba_twins::{event::Event, time::Timestamp};
 
 use super::{Shared, place::Place, rows::Table};
 use crate::{
-    history::{Chunk, Filed, FiledEvents},
+    history::{Chunk, Filed, FiledEvents, Held},
     shard::record::{self, Record},
 };
 
@@ -70,15 +70,18 @@ impl Source {
             None => None,
         };
         while *next <= last {
-            let (to, is_held) = filed
+            let held = filed
                 .as_ref()
-                .map_or((last, false), |filed| filed.held(*next, last));
-            let goes_on = if is_held {
-                self.chunked(shared, place, next, to, take)?
-            } else {
-                let missing = Found::Missing(*next, to);
-                *next = to + 1;
-                take(missing)
+                .map_or(Held::Never(last), |filed| filed.held(*next, last));
+            let goes_on = match held {
+                Held::Here(to) => self.chunked(shared, place, next, to, take)?,
+                Held::Never(to) => {
+                    let missing = Found::Missing(*next, to);
+                    *next = to + 1;
+                    take(missing)
+                }
+                // The history's next turn settles whether the files will hold it.
+                Held::NotYet => false,
             };
             if !goes_on {
                 return Ok(false);

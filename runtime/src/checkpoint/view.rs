@@ -26,6 +26,8 @@ pub enum ChannelState {
     Ahead,
     /// The warehouse refuses what is asked.
     Refused,
+    /// Another node of the cluster owns the shard, and sends.
+    Standby,
 }
 
 /// A channel as it stands.

@@ -31,6 +31,7 @@ use tokio::{
 use super::{
     Calls, Cluster,
     followed::Followed,
+    past::Floors,
     replica::{Replica, blocking},
     standing::{ChangeReply, owned},
     wire::{
@@ -71,6 +72,8 @@ pub(crate) struct Keeping {
     cluster: OnceLock<Weak<Cluster>>,
     /// Who answers calls that other nodes pass on.
     calls: OnceLock<Arc<dyn Calls>>,
+    /// Up to which seq the warehouse needs nothing of a shard that this node owns.
+    pub(super) floors: OnceLock<Floors>,
     /// Subscriptions of other nodes' clients.
     pub(super) followed: Followed,
     /// Shards that have left and are to be deleted.
@@ -106,6 +109,7 @@ impl Keeping {
             keeper: OnceLock::new(),
             cluster: OnceLock::new(),
             calls: OnceLock::new(),
+            floors: OnceLock::new(),
             followed: Followed::default(),
             leaving: Mutex::default(),
             tasks: Mutex::default(),
@@ -375,6 +379,8 @@ impl Keeping {
             Said::Call(wire) => Ok(self.answer_call(wire).await?.encode_to_vec().into()),
             Said::Follow(wire) => Ok(self.follow(wire).await?.encode_to_vec().into()),
             Said::Next(wire) => Ok(self.tell_frames(wire).await.encode_to_vec().into()),
+            Said::Cleared(asked) => Ok(self.tell_floors(&asked).encode_to_vec().into()),
+            Said::Past(wire) => Ok(self.tell_past(number, wire).await?.encode_to_vec().into()),
             Said::Told(told) => {
                 for origin in told.told.into_iter().map(Origin::from) {
                     let so_far = Told {

@@ -8,6 +8,7 @@ mod elsewhere;
 mod followed;
 mod following;
 mod keeping;
+mod past;
 mod reading;
 mod replica;
 mod sending;
@@ -187,6 +188,7 @@ impl Cluster {
             self.failed.send_replace(Some(reason));
             return;
         }
+        self.keeper.has_place();
         loop {
             let all: Vec<u16> = self.kept().collect();
             let until = crate::clock::instant() + Duration::from_secs(60);

@@ -13,8 +13,8 @@ use prost::Message;
 pub(super) use self::{
     commands::{CommandReply, CommandWire},
     elsewhere::{
-        CallReply, CallWire, FollowReply, FollowWire, FrameWire, FramesReply, HeaderWire, NextWire, TwinWire,
-        TwinsReply, TwinsWire,
+        CallReply, CallWire, FollowReply, FollowWire, FrameWire, FramesReply, HeaderWire, NextWire,
+        PastEvent, PastReply, PastWire, TwinWire, TwinsReply, TwinsWire,
     },
 };
 use super::standing::ChangeWire;
@@ -30,7 +30,7 @@ use crate::{
 /// What a node says.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Envelope {
-    #[prost(oneof = "Said", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "Said", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
     pub(super) said: Option<Said>,
 }
 
@@ -75,6 +75,13 @@ pub(super) enum Said {
     /// What is new in it; answered by [`FramesReply`].
     #[prost(message, tag = "13")]
     Next(NextWire),
+    /// Readings and scans that the asking node's journal lacks; answered by [`PastReply`].
+    #[prost(message, tag = "14")]
+    Past(PastWire),
+    /// Up to which seq the warehouse needs nothing of shards that the node owns; answered by [`FoldedReply`], with 0 for
+    /// those that it does not own.
+    #[prost(message, tag = "15")]
+    Cleared(FoldedWire),
 }
 
 /// A question that needs no more words.

@@ -146,12 +146,13 @@ fn merge(folder: &Path, name: &str, files: &[(u64, u64, PathBuf)]) -> Result<(),
     Ok(())
 }
 
-/// Deletes the days before `oldest`, but for those with a file up to whose seq somebody still needs its shard; answers
-/// how many folders went, and how many were needed.
+/// Deletes the days before `oldest`, but for those with a file up to whose seq somebody still needs its shard, and for
+/// folders that are not copied; answers how many folders went, and how many were needed.
 pub(crate) fn delete_older(
     root: &Path,
     oldest: &str,
     needed: &dyn Fn(u16, u64) -> bool,
+    is_copied: &dyn Fn(&Path) -> bool,
 ) -> io::Result<(usize, usize)> {
     let (mut gone, mut kept) = (0, 0);
     for folder in day_folders(root) {
@@ -159,7 +160,8 @@ pub(crate) fn delete_older(
             continue;
         }
         let files = files_of(&folder)?;
-        if files.iter().any(|(shard, _, last, _)| needed(*shard, *last)) {
+        let is_needed = files.iter().any(|(shard, _, last, _)| needed(*shard, *last));
+        if is_needed || !is_copied(&folder) {
             kept += 1;
             continue;
         }
@@ -170,7 +172,7 @@ pub(crate) fn delete_older(
 }
 
 /// All `tenant=…/kind=…/date=…` folders.
-fn day_folders(root: &Path) -> Vec<PathBuf> {
+pub(super) fn day_folders(root: &Path) -> Vec<PathBuf> {
     let inner = |folders: Vec<PathBuf>, prefix: &str| -> Vec<PathBuf> {
         let listed = folders
             .iter()
@@ -213,10 +215,12 @@ mod tests {
         }
         // Somebody has all of shard 3 up to 15.
         let needed = |shard, last| shard == 3 && last > 15;
-        let gone = delete_older(root.path(), "2026-01-03", &needed).expect("deleted");
+        let gone = delete_older(root.path(), "2026-01-03", &needed, &|_| true).expect("deleted");
         assert_eq!(gone, (1, 1));
         assert!(!day("2026-01-01").exists() && day("2026-01-02").exists() && day("2026-01-03").exists());
-        let gone = delete_older(root.path(), "2026-01-03", &|_, _| false).expect("deleted");
+        let kept = delete_older(root.path(), "2026-01-03", &|_, _| false, &|_| false).expect("deleted");
+        assert_eq!(kept, (0, 1));
+        let gone = delete_older(root.path(), "2026-01-03", &|_, _| false, &|_| true).expect("deleted");
         assert_eq!(gone, (1, 0));
         assert!(day("2026-01-03").exists());
     }

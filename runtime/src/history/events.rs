@@ -265,6 +265,18 @@ impl FiledEvents<'_> {
     }
 }
 
+/// Whose files a folder holds.
+pub(crate) fn tenants_in(root: &Path) -> Result<Vec<TenantId>, FileError> {
+    let failed = |error: io::Error| FileError::of(root, error);
+    let mut tenants = Vec::new();
+    for entry in fs::read_dir(root).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let tenant = name.to_str().and_then(|name| name.strip_prefix("tenant="));
+        tenants.extend(tenant.and_then(|tenant| TenantId::parse(tenant).ok()));
+    }
+    Ok(tenants)
+}
+
 impl Collecting {
     fn wants(&self, seq: i64) -> bool {
         u64::try_from(seq).is_ok_and(|seq| (self.first..=self.last).contains(&seq))

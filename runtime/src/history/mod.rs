@@ -7,6 +7,7 @@
 mod alarms;
 mod columns;
 mod compaction;
+mod copies;
 mod events;
 mod export;
 mod file;
@@ -20,13 +21,15 @@ use std::{path::PathBuf, time::Duration};
 pub(crate) use self::{
     alarms::{ALARMS_DUE, UnfiledAlarms},
     compaction::{compact, delete_older},
-    events::{Chunk, FiledEvents},
+    copies::Copier,
+    events::{Chunk, FiledEvents, tenants_in},
     file::{folder_of, name_of, replace, write as write_sheet},
-    rows::{KPIS, ROLLUPS, STATES, address, day_of, push_rollup, step_of},
+    rows::{KINDS_OF_EVENTS, KPIS, ROLLUPS, STATES, address, day_of, is_filed, push_rollup, step_of},
     sheet::{Cell, Sheet},
-    writer::{Filed, FlushError, ShardWriter, filed_to},
+    writer::{Filed, FlushError, Held, ShardWriter, filed_to},
 };
 pub use self::{
+    copies::CopySettings,
     file::FileError,
     reading::{FiledRow, FiledRows, kinds},
 };
@@ -44,6 +47,8 @@ pub struct HistorySettings {
     pub states_every: Duration,
     /// Days after which files are deleted; `None` keeps all.
     pub keep_days: Option<u32>,
+    /// Where files are copied to, if anywhere.
+    pub copies: Option<CopySettings>,
 }
 
 impl Default for HistorySettings {
@@ -56,6 +61,7 @@ impl Default for HistorySettings {
             every: Duration::from_secs(600),
             states_every: Duration::from_secs(3_600),
             keep_days: None,
+            copies: None,
         }
     }
 }

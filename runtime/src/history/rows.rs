@@ -159,6 +159,14 @@ pub(crate) fn schema_of(event: &Event) -> Option<&'static Schema> {
     }
 }
 
+/// The kinds of files that events go to.
+pub(crate) const KINDS_OF_EVENTS: [&str; 2] = [READINGS.kind, SCANS.kind];
+
+/// Whether an event leads to rows.
+pub(crate) fn is_filed(event: &Event) -> bool {
+    schema_of(event).is_some()
+}
+
 /// A twin within its tenant, e.g. `machine/cnc-07`.
 pub(crate) fn address(id: &TwinId) -> String {
     format!("{}/{}", id.kind(), id.id())

@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use super::{
     alarms::UnfiledAlarms,
+    events::Chunk,
     file::{self, FileError},
     rows::{ALARMS, day_of, push_alarm, push_event, schema_of},
     sheet::Sheet,
@@ -35,6 +36,8 @@ pub(crate) enum FlushError {
     Write(#[from] FileError),
     #[error("the journal cannot be read for the history: {0}")]
     Journal(String),
+    #[error("what the journal here does not go back to is asked of the other nodes: {0}")]
+    Elsewhere(String),
     #[error(
         "{path} cannot be read: {detail} (remove it to write the shard's history again from the journal's beginning)"
     )]
@@ -103,23 +106,38 @@ impl Filed {
         })
     }
 
-    /// From `first` on, up to which seq the files hold all, or nothing; and which of both.
-    pub(crate) fn held(&self, first: u64, last: u64) -> (u64, bool) {
+    /// What the files hold from `first` on.
+    pub(crate) fn held(&self, first: u64, last: u64) -> Held {
         if first >= self.offset.next {
-            return (last, false);
+            return Held::NotYet;
         }
         let mut held_to = last.min(self.offset.next - 1);
         for (from, to) in &self.offset.gaps {
             if (*from..=*to).contains(&first) {
-                return (last.min(*to), false);
+                return Held::Never(last.min(*to));
             }
             if *from > first {
                 held_to = held_to.min(*from - 1);
             }
         }
-        (held_to, true)
+        Held::Here(held_to)
     }
 }
+
+/// What files hold from a seq on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// All up to this seq.
+    Here(u64),
+    /// Nothing up to this seq, and they never will.
+    Never(u64),
+    /// Nothing so far.
+    NotYet,
+}
+
+/// Who may have what a journal here does not go back to: a shard's events from a seq to another one, or the first of them;
+/// `None` where nobody has any.
+pub(crate) type Past<'a> = &'a dyn Fn(u16, u64, u64) -> Result<Option<Chunk>, String>;
 
 /// Writes one shard's history.
 pub(crate) struct ShardWriter {
@@ -158,10 +176,8 @@ impl ShardWriter {
             // What was planned before a restart is not folded again yet, so its alarms are not known.
             return Ok(());
         }
-        let oldest = journal.first_seq(ShardId::new(self.shard)).get();
-        if self.offset.next < oldest && self.offset.writing.is_none() {
-            self.note_gap((self.offset.next, oldest - 1));
-            self.offset.next = oldest;
+        if self.lacks(journal).is_some() {
+            return Ok(());
         }
         while self.offset.next <= until {
             let last = self.offset.writing.map_or(until, |(_, last)| last);
@@ -179,6 +195,42 @@ impl ShardWriter {
             alarms.filed(last);
         }
         Ok(())
+    }
+
+    /// The last seq that is neither in files nor in the journal here, if there are any.
+    pub(crate) fn lacks(&self, journal: &Journal) -> Option<u64> {
+        let oldest = journal.first_seq(ShardId::new(self.shard)).get();
+        (self.offset.next < oldest).then_some(oldest - 1)
+    }
+
+    /// Writes what is elsewhere of the seqs up to `to`, or the first of them, as one range: there may be much of it, and
+    /// other shards wait for their turn.
+    pub(crate) fn fill(&mut self, to: u64, past: Past<'_>) -> Result<(), FlushError> {
+        let planned = self.offset.writing.map(|(_, last)| last);
+        let (first, until) = (self.offset.next, planned.unwrap_or(to));
+        let (mut sheets, mut rows, mut next) = (BTreeMap::new(), 0, first);
+        while next <= until && (planned.is_some() || rows < ROWS_MAX) {
+            let chunk = past(self.shard, next, until).map_err(FlushError::Elsewhere)?;
+            let Some(Chunk { first, last, events }) = chunk else {
+                self.note_gap((next, until));
+                next = until + 1;
+                break;
+            };
+            if first > next {
+                self.note_gap((next, first - 1));
+            }
+            for (seq, event) in events.range(next..=until) {
+                rows += self.push(&mut sheets, *seq, event);
+            }
+            metrics::counter!(names::HISTORY_EVENTS).increment(events.len() as u64);
+            next = last.min(until).max(next) + 1;
+        }
+        self.offset.writing = Some((first, next - 1));
+        self.save()?;
+        self.write(&sheets, next - 1)?;
+        self.offset.next = next;
+        self.offset.writing = None;
+        self.save()
     }
 
     /// Names seqs that no file will hold.
@@ -295,13 +347,13 @@ mod tests {
             },
         };
         for (first, last, expected) in [
-            (1, 5, (5, true)),
-            (1, 30, (9, true)),
-            (10, 30, (19, false)),
-            (12, 15, (15, false)),
-            (20, 200, (49, true)),
-            (60, 200, (99, true)),
-            (100, 200, (200, false)),
+            (1, 5, Held::Here(5)),
+            (1, 30, Held::Here(9)),
+            (10, 30, Held::Never(19)),
+            (12, 15, Held::Never(15)),
+            (20, 200, Held::Here(49)),
+            (60, 200, Held::Here(99)),
+            (100, 200, Held::NotYet),
         ] {
             assert_eq!(filed.held(first, last), expected, "{first} to {last}");
         }

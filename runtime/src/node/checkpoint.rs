@@ -13,7 +13,7 @@ use gemba_twins::id::TenantId;
 use super::{Inner, Node, ReadError, StartError, read::blocking};
 use crate::{
     checkpoint::{
-        ChannelState, ChannelView, Checkpoint, LEVELS, TwinNow, TwinReader, Wanted, received_after,
+        ChannelState, ChannelView, Checkpoint, LEVELS, TwinNow, TwinReader, Wanted, Writer, received_after,
     },
     settings::NodeSettings,
     store::StoreError,
@@ -51,6 +51,12 @@ pub(super) async fn run(node: Weak<Inner>, checkpoint: Arc<Checkpoint>) {
         }
         if measured.elapsed() >= MEASURE_EVERY {
             measured = crate::clock::instant();
+            if let Some(cluster) = &inner.cluster {
+                let floors = cluster.floors_elsewhere(0..inner.settings.shards).await;
+                for (shard, floor) in floors {
+                    checkpoint.hear_floor(shard, floor);
+                }
+            }
             let checkpoint = checkpoint.clone();
             // It reads the journal; a panic has been printed, and the next one measures again.
             let _ = tokio::task::spawn_blocking(move || checkpoint.measure()).await;
@@ -71,13 +77,32 @@ impl Inner {
         }
         for lane in checkpoint.survey(shard, self.tenants_of(shard), twins, folded) {
             let (of_until, of_twins) = (node.clone(), node.clone());
-            let until = move || Some(of_until.upgrade()?.twins.folded_seq(usize::from(shard)));
+            let writer = move || Some(of_until.upgrade()?.writer_of(shard));
             let twins: Arc<TwinReader> = Arc::new(move |tenant, shard, wanted, take| {
                 let inner = of_twins.upgrade().ok_or_else(|| "the node stops".to_owned())?;
                 inner.each_twin_now(tenant, shard, wanted, take)
             });
-            tokio::spawn(checkpoint.clone().work(lane, until, twins));
+            tokio::spawn(checkpoint.clone().work(lane, writer, twins));
         }
+    }
+
+    /// Who writes a shard's history into the warehouse: its owner.
+    fn writer_of(&self, shard: u16) -> Writer {
+        let epoch = match &self.cluster {
+            None => Some(0),
+            Some(cluster) => cluster.owned_in(shard),
+        };
+        let until = self.twins.folded_seq(usize::from(shard));
+        epoch.map_or(Writer::Another, |epoch| Writer::Ours { epoch, until })
+    }
+
+    /// Up to which seq a shard's journal is needed by no channel; where another node owns it, as that one has said.
+    pub(super) fn checkpoint_floor(&self, shard: u16) -> Option<u64> {
+        let checkpoint = self.checkpoint.as_ref()?;
+        Some(match self.writer_of(shard) {
+            Writer::Ours { .. } => checkpoint.floor(shard),
+            Writer::Another => checkpoint.told_floor(shard),
+        })
     }
 
     /// Hands out a tenant's twins that are wanted, each as it is now, until `take` answers false.

@@ -97,6 +97,9 @@ impl Node {
         };
         // A turn that panics has said so.
         let _ = tokio::task::spawn_blocking(work).await;
+        let inner = self.inner.clone();
+        // A store that does not answer keeps nobody waiting.
+        tokio::spawn(async move { inner.copy_history().await });
     }
 }
 
@@ -138,6 +141,9 @@ impl Inner {
             Some(writer) => writer,
             None => ShardWriter::open(root, shard)?,
         };
+        if let Some(to) = writer.lacks(&self.journal) {
+            writer.fill(to, &|shard, from, to| self.past(shard, from, to))?;
+        }
         let folded = self.twins.folded_seq(usize::from(shard));
         let alarms = &self.twins.tables[usize::from(shard)].alarms;
         let waiting = (folded + 1).saturating_sub(writer.offset.next);
@@ -311,16 +317,14 @@ impl Inner {
             }
             if let Some(days) = settings.keep_days {
                 let oldest = day_of(now.plus_ms(-DAY_MS * i64::from(days)));
-                let lacks = |shard, last| {
-                    let checkpoint = self.checkpoint.as_ref();
-                    checkpoint.is_some_and(|checkpoint| checkpoint.floor(shard) < last)
-                };
-                match delete_older(root, &oldest, &lacks) {
+                let lacks = |shard, last| self.checkpoint_floor(shard).is_some_and(|floor| floor < last);
+                let is_copied = |folder: &Path| self.copier.as_ref().is_none_or(|copier| copier.has(folder));
+                match delete_older(root, &oldest, &lacks, &is_copied) {
                     Ok((0, 0)) => {}
                     Ok((folders, kept)) => tracing::info!(
                         folders,
                         kept,
-                        "history that is older than history.keep_days deleted, but for what the warehouse lacks"
+                        "history that is older than history.keep_days deleted, but for what the warehouse or the copy lacks"
                     ),
                     Err(error) => tracing::warn!(%error, "old history not deleted; trying again"),
                 }
@@ -351,12 +355,9 @@ impl Inner {
                 None if self.settings.history.folder.is_none() || shard >= self.settings.shards => u64::MAX,
                 None => 0,
             };
-            let checkpointed = match &self.checkpoint {
-                Some(checkpoint) if needed == Needed::ByAll && shard < self.settings.shards => {
-                    checkpoint.floor(shard)
-                }
-                _ => u64::MAX,
-            };
+            let asks = needed == Needed::ByAll && shard < self.settings.shards;
+            let checkpointed = asks.then(|| self.checkpoint_floor(shard)).flatten();
+            let checkpointed = checkpointed.unwrap_or(u64::MAX);
             let most = snapshot.min(exported).min(checkpointed);
             let expired = self.expired(
                 shard,

@@ -13,7 +13,7 @@ use super::{
     Inner,
     history::{HistoryState, Needed},
 };
-use crate::{metric_definitions as names, settings::WhenFull};
+use crate::{checkpoint::ChannelState, metric_definitions as names, settings::WhenFull};
 
 /// From this part of a limit on there is an alarm.
 const ALARM: f64 = 0.8;
@@ -85,6 +85,7 @@ impl Inner {
         let oldest = channels
             .into_iter()
             .flatten()
+            .filter(|channel| channel.state != ChannelState::Standby)
             .filter_map(|channel| channel.lag_s)
             .fold(0.0, f64::max);
         Duration::from_secs_f64(oldest)

@@ -2,18 +2,19 @@
 //!
 //! Promises: a node that is alone says so. Knows nothing of who may ask.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use gemba_cluster::Journal;
 use gemba_twins::id::{TenantId, TwinId};
 
-use super::{Health, Node, StartError};
+use super::{Health, Inner, Node, StartError};
 pub use crate::cluster::{
     Calls, ClusterView, DrainError, Draining, Following, NodeView, PassedCall, PassedReply, ShardView, Wanted,
 };
 use crate::{
     changes::{Spec, SubscribeError},
     cluster::{Cluster, Keeping, Membership, is_member},
+    history::Chunk,
     shard::{Router, Shared},
     store::StoreError,
     table::{TwinTable, Twins},
@@ -143,5 +144,18 @@ impl Node {
     pub fn has_quorum(&self) -> bool {
         let cluster = self.inner.cluster.as_ref();
         cluster.is_none_or(|cluster| cluster.without_owner() == 0)
+    }
+}
+
+impl Inner {
+    /// What other nodes have of a shard's events within seqs that the journal here does not go back to. Blocks.
+    pub(super) fn past(&self, shard: u16, from: u64, to: u64) -> Result<Option<Chunk>, String> {
+        let Some(cluster) = &self.cluster else {
+            return Ok(None);
+        };
+        if self.stopping.load(Ordering::Acquire) {
+            return Err("the node stops".into());
+        }
+        tokio::runtime::Handle::current().block_on(cluster.past(shard, from, to))
     }
 }

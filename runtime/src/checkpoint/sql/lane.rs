@@ -120,6 +120,13 @@ impl SqlLane {
         self.view.clone()
     }
 
+    /// Lets go of the place: another node writes it, or did meanwhile.
+    pub(in crate::checkpoint) fn stand_by(&mut self) {
+        (self.open, self.held, self.fence) = (None, None, None);
+        (self.reason, self.failures, self.due) = ("owner", 0, clock::instant());
+        self.show(ChannelState::Standby, None);
+    }
+
     /// Does what there is to do with the events up to `until`; answers when to come again.
     pub(crate) fn turn(&mut self, shared: &Shared, until: u64, twins: &TwinReader) -> Duration {
         let now = clock::instant();

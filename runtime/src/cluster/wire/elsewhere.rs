@@ -42,6 +42,36 @@ pub(in crate::cluster) struct TwinWire {
     pub(in crate::cluster) state: Bytes,
 }
 
+/// Readings and scans of a shard within seqs that the asking node's journal lacks; answered by [`PastReply`].
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(in crate::cluster) struct PastWire {
+    #[prost(uint64, tag = "1")]
+    pub(in crate::cluster) from: u64,
+    #[prost(uint64, tag = "2")]
+    pub(in crate::cluster) to: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::cluster) struct PastReply {
+    /// The first seq from which on the answer holds all; 0 where the node has nothing of it.
+    #[prost(uint64, tag = "1")]
+    pub(in crate::cluster) begins: u64,
+    /// The last seq up to which the answer holds all.
+    #[prost(uint64, tag = "2")]
+    pub(in crate::cluster) last: u64,
+    #[prost(message, repeated, tag = "3")]
+    pub(in crate::cluster) events: Vec<PastEvent>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::cluster) struct PastEvent {
+    #[prost(uint64, tag = "1")]
+    pub(in crate::cluster) seq: u64,
+    /// As the journal has it.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(in crate::cluster) record: Bytes,
+}
+
 /// A call of a client, whose rights the asking node has settled; answered by [`CallReply`].
 #[derive(Clone, PartialEq, Message)]
 pub(in crate::cluster) struct CallWire {
