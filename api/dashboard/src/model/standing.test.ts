@@ -18,6 +18,15 @@ describe("how the history stands", () => {
     expect(lines.map((line) => [line.destination, line.stream, line.shards])).toEqual([["files", "all", 1], ["snowflake", "readings", 3]]);
     expect(lines[1]).toMatchObject({ state: "fenced", lag_events: 6, lag_s: 8, committed_at: "2026-11-27T10:00:05Z", dead_letters: 2, missing: 1, last_error: "another writer" });
   });
+
+  it("leaves to other nodes what they send, and says so where they send all of it", () => {
+    const lines = standings([
+      checkpoint({ lag_events: 1 }),
+      checkpoint({ shard: 1, state: "standby", lag_events: 500 }),
+      checkpoint({ stream: "scans", state: "standby", lag_events: 7 }),
+    ]);
+    expect(lines.map((line) => [line.stream, line.state, line.shards, line.lag_events])).toEqual([["readings", "running", 1, 1], ["scans", "standby", 1, 7]]);
+  });
 });
 
 describe("the shards of a cluster", () => {

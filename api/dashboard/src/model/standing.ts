@@ -17,15 +17,18 @@ export type Standing = {
 };
 
 /** From what needs a person to what does not. */
-const WORST = ["refused", "ahead", "fenced", "retrying", "waiting", "starting", "running"] as const;
+const WORST = ["refused", "ahead", "fenced", "retrying", "waiting", "starting", "running", "standby"] as const;
 const worse = (one: Checkpoint["state"], other: Checkpoint["state"]): Checkpoint["state"] => (WORST.indexOf(one) <= WORST.indexOf(other) ? one : other);
 const most = <T extends number | string>(one: T | null, other: T | null): T | null => (one === null ? other : other === null || one > other ? one : other);
 
-/** One line for each destination and stream, whatever the number of shards. */
+/** One line for each destination and stream, whatever the number of shards; those that other nodes send only where there are no others. */
 export const standings = (items: readonly Checkpoint[]): Standing[] => {
   const found = new Map<string, Standing>();
+  const keyOf = (item: Checkpoint): string => `${item.destination} ${item.stream}`;
+  const sent = new Set(items.filter((item) => item.state !== "standby").map(keyOf));
   for (const item of items) {
-    const key = `${item.destination} ${item.stream}`;
+    const key = keyOf(item);
+    if (item.state === "standby" && sent.has(key)) continue;
     const was = found.get(key);
     found.set(key, {
       destination: item.destination,
