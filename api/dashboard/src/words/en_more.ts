@@ -70,6 +70,7 @@ export const more = {
   "health.lags": "{count} of {whole} shards have a copy that lags behind or have no owner.",
   "health.whole": "All {whole} shards have an owner and their copies are level.",
   "health.silent": "does not answer",
+  "health.standby": "another node sends",
   "health.up": "up",
   "health.gone": "gone",
   "health.draining": "leaving",
