@@ -220,6 +220,7 @@ impl Checkpoint {
         let view = lane.view();
         // The epoch in which it is this node's; a new one is begun anew, for another node may have written meanwhile.
         let mut ours = None;
+        let mut stands_by = false;
         loop {
             let Ok(permit) = self.requests.clone().acquire_owned().await else {
                 return;
@@ -232,10 +233,11 @@ impl Checkpoint {
                 Writer::Ours { epoch, until } => (Some(epoch), until),
                 Writer::Another => (None, 0),
             };
-            if epoch.is_none() || (ours.is_some() && epoch != ours) {
+            let is_anew = ours.is_some() && epoch != ours;
+            if is_anew || (epoch.is_none() && !stands_by) {
                 lane.stand_by();
             }
-            ours = epoch;
+            (ours, stands_by) = (epoch, epoch.is_none());
             if epoch.is_none() {
                 drop(permit);
                 tokio::select! {

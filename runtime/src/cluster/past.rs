@@ -51,14 +51,10 @@ impl Cluster {
             }
         }
         let asked = by_owner.into_iter().map(|(owner, shards)| async move {
-            let asked = shards.iter().copied().map(u32::from).collect();
-            let body = say(Said::Cleared(FoldedWire { shards: asked }));
-            let answer = self
+            let asked = self
                 .sending
-                .ask(owner, Errand::Ask, shards[0], body, ASK_WITHIN)
-                .await;
-            let reply = answer.ok().and_then(|answer| FoldedReply::decode(answer).ok());
-            let floors = reply.map(|reply| reply.next).unwrap_or_default();
+                .ask_of_shards(owner, Said::Cleared, &shards, ASK_WITHIN);
+            let floors = asked.await;
             shards.into_iter().zip(floors).collect::<Vec<_>>()
         });
         futures_util::future::join_all(asked).await.concat()

@@ -17,7 +17,7 @@ use super::{
     Cluster,
     keeping::CONFIRM_WITHIN,
     sending::{pause, until},
-    wire::{AwaitWire, CommandReply, CommandWire, FoldedReply, FoldedWire, Said, say},
+    wire::{AwaitWire, CommandReply, CommandWire, Said, say},
 };
 use crate::{
     clock,
@@ -83,22 +83,13 @@ impl Cluster {
             }
         }
         let asked = by_owner.into_iter().map(|(owner, shards)| async move {
-            let wire = FoldedWire {
-                shards: shards.iter().copied().map(u32::from).collect(),
-            };
-            let body = say(Said::Folded(wire));
-            let answer = self
+            let asked = self
                 .sending
-                .ask(owner, Errand::Ask, shards[0], body, ASK_WITHIN)
-                .await;
-            let reply = answer.ok().and_then(|answer| FoldedReply::decode(answer).ok());
+                .ask_of_shards(owner, Said::Folded, &shards, ASK_WITHIN);
+            let next = asked.await;
             let mut left = Vec::new();
             for (at, shard) in shards.into_iter().enumerate() {
-                let next = reply
-                    .as_ref()
-                    .and_then(|reply| reply.next.get(at))
-                    .copied()
-                    .unwrap_or_default();
+                let next = next.get(at).copied().unwrap_or_default();
                 let table = self.keeping.table(shard);
                 let (Some(seq), Some(table)) = (next.checked_sub(1), table) else {
                     left.push(shard);

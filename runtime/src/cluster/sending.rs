@@ -14,6 +14,7 @@ use bytes::Bytes;
 use gemba_cluster::{Courier, Errand, Role, ShardId, Undelivered, keeper::Keeper, net::Lines};
 use gemba_twins::event::Origin;
 use prost::Message as _;
+use tokio::sync::watch;
 
 use super::wire::{BatchReply, BatchWire, ConfirmWire, FoldedReply, FoldedWire, Said, TransferWire, say};
 use crate::{
@@ -94,7 +95,7 @@ impl Sending {
     pub(super) fn other_owner(&self, shard: u16, turn: usize) -> Option<u64> {
         let keeper = self.keeper.get()?;
         let id = ShardId::new(shard);
-        match keeper.group(id).and_then(|group| group.role().borrow().owner) {
+        match self.role(shard).and_then(|role| role.borrow().owner) {
             // This node is about to serve it: whoever was the owner before may be frozen.
             Some(owner) if owner == self.node => return None,
             Some(owner) => return Some(owner),
@@ -148,20 +149,40 @@ impl Sending {
     /// Whether a node that another one named is the owner. A node that learns of an election late names one that may be
     /// frozen: it would be waited for in vain, and nobody would tell, for the group here knows another owner already.
     async fn owns(&self, hinted: u64, shard: u16) -> bool {
-        let group = self
-            .keeper
-            .get()
-            .and_then(|keeper| keeper.group(ShardId::new(shard)));
-        let known = group.and_then(|group| group.role().borrow().owner);
-        if known == Some(hinted) {
+        if self.role(shard).and_then(|role| role.borrow().owner) == Some(hinted) {
             return true;
         }
-        let body = say(Said::Folded(FoldedWire {
-            shards: vec![u32::from(shard)],
-        }));
-        let answer = self.ask(hinted, Errand::Ask, shard, body, HINTED_WITHIN).await;
+        let next = self
+            .ask_of_shards(hinted, Said::Folded, &[shard], HINTED_WITHIN)
+            .await;
+        next.first().is_some_and(|next| *next > 0)
+    }
+
+    /// Asks a node for a number of each of these shards; nothing where it does not answer.
+    pub(super) async fn ask_of_shards(
+        &self,
+        node: u64,
+        question: fn(FoldedWire) -> Said,
+        shards: &[u16],
+        within: Duration,
+    ) -> Vec<u64> {
+        let Some(first) = shards.first() else {
+            return Vec::new();
+        };
+        let wire = FoldedWire {
+            shards: shards.iter().copied().map(u32::from).collect(),
+        };
+        let answer = self
+            .ask(node, Errand::Ask, *first, say(question(wire)), within)
+            .await;
         let reply = answer.ok().and_then(|answer| FoldedReply::decode(answer).ok());
-        reply.is_some_and(|reply| reply.next.first().is_some_and(|next| *next > 0))
+        reply.map(|reply| reply.next).unwrap_or_default()
+    }
+
+    /// What the shard's replica here is, and each change of it.
+    fn role(&self, shard: u16) -> Option<watch::Receiver<Role>> {
+        let group = self.keeper.get()?.group(ShardId::new(shard))?;
+        Some(group.role())
     }
 
     /// Notes who took a batch, or did not.
@@ -172,11 +193,7 @@ impl Sending {
 
     /// Waits between two looks for a shard's owner, or until its group here tells something new.
     async fn look_again(&self, shard: u16) {
-        let group = self
-            .keeper
-            .get()
-            .and_then(|keeper| keeper.group(ShardId::new(shard)));
-        match group.map(|group| group.role()) {
+        match self.role(shard) {
             Some(mut role) => {
                 role.borrow_and_update();
                 // It may have ended.
@@ -188,11 +205,7 @@ impl Sending {
 
     /// Resolves when an owner is known to have been replaced.
     async fn replaced(&self, owner: u64, shard: u16) {
-        let group = self
-            .keeper
-            .get()
-            .and_then(|keeper| keeper.group(ShardId::new(shard)));
-        if let Some(mut role) = group.map(|group| group.role()) {
+        if let Some(mut role) = self.role(shard) {
             // Who is asked on a hint may own it although this replica still knows another one.
             let may_be_replaced = role.borrow().owner.is_none_or(|known| known == owner);
             let another = |role: &Role| role.owner.is_some_and(|known| known != owner);

@@ -300,17 +300,11 @@ impl Inner {
         } else {
             None
         };
-        let begins = self.begins(self.router.shard_of(id))?;
+        let begins = self
+            .journal
+            .first_seq(ShardId::new(self.router.shard_of(id)))
+            .get();
         Ok(EventsPage { items, next, begins })
-    }
-
-    /// The first seq that the journal has of a shard; the next one where it has none.
-    fn begins(&self, shard: u16) -> Result<u64, ReadError> {
-        match self.journal.read(ShardId::new(shard), Seq::new(1)).next() {
-            Some(Ok(frame)) => Ok(frame.first().get()),
-            Some(Err(error)) => Err(ReadError::Damaged(error.to_string())),
-            None => Ok(self.twins.folded_seq(usize::from(shard)) + 1),
-        }
     }
 
     /// Calls `take` with each folded event of a twin after a seq, until it returns false.
