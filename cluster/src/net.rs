@@ -7,6 +7,7 @@
 mod certificates;
 mod codec;
 mod counted;
+mod exchange;
 mod lines;
 mod port;
 

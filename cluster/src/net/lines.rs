@@ -1,4 +1,5 @@
-//! The lines to other nodes: two connections to each, one for short messages that must not wait, one for the rest.
+//! The lines to other nodes: two connections to each, one for short messages that must not wait, one for the rest. Short
+//! messages go through an exchange once the node has said that it offers one.
 //!
 //! Promises: a line is dialled when it is first needed and again after it broke; a peer that stopped answering is noticed
 //! by keep-alives within seconds, and before that by each message's own time. Knows addresses, not what they mean.
@@ -6,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -28,6 +29,7 @@ use super::{
     Credentials, MESSAGE_MAX, PROTOCOL, PROTOCOL_HEADER, SHARD_HEADER,
     codec::{AsBytes, path_of},
     counted::Counted,
+    exchange::{self, Exchange, Unanswered},
 };
 use crate::{Boxed, Courier, Errand, ShardId, Undelivered};
 
@@ -39,6 +41,8 @@ const KEEP_ALIVE_WITHIN: Duration = Duration::from_secs(3);
 /// What is on its way of one stream, and of a connection: a snapshot must not fill the peer's memory.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Most time until an exchange has begun, and the pause after one that did not.
+const EXCHANGE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Where nodes are reached: `HOST:PORT` by number.
 #[derive(Debug, Clone, Default)]
@@ -76,7 +80,64 @@ struct Inner {
     book: AddressBook,
     protocol: u32,
     /// By node, and whether it is for bulk.
-    channels: Mutex<BTreeMap<(u64, bool), Channel>>,
+    lines: Mutex<BTreeMap<(u64, bool), Arc<Line>>>,
+}
+
+/// One connection to a node.
+struct Line {
+    channel: Channel,
+    exchange: Mutex<Way>,
+}
+
+/// How short messages go.
+enum Way {
+    /// By calls.
+    Called,
+    /// By calls, until the exchange has begun.
+    Beginning,
+    /// Through an exchange.
+    Exchanged(Arc<Exchange>),
+}
+
+impl Line {
+    fn way(&self) -> MutexGuard<'_, Way> {
+        self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn exchange(&self) -> Option<Arc<Exchange>> {
+        let mut way = self.way();
+        match &*way {
+            Way::Exchanged(exchange) if exchange.has_ended() => {
+                *way = Way::Called;
+                None
+            }
+            Way::Exchanged(exchange) => Some(exchange.clone()),
+            Way::Called | Way::Beginning => None,
+        }
+    }
+
+    /// The node offers exchanges: begins one, if there is none.
+    fn begin(self: &Arc<Self>, protocol: u32) {
+        if !matches!(*self.way(), Way::Called) {
+            return;
+        }
+        *self.way() = Way::Beginning;
+        let line = self.clone();
+        tokio::spawn(async move {
+            let beginning = Exchange::begin(line.channel.clone(), protocol);
+            let begun = tokio::time::timeout(EXCHANGE_WITHIN, beginning).await;
+            let way = match begun {
+                Ok(Ok(exchange)) => Way::Exchanged(Arc::new(exchange)),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "no exchange with a node; it is called");
+                    tokio::time::sleep(EXCHANGE_WITHIN).await;
+                    Way::Called
+                }
+                Err(_) => Way::Called,
+            };
+            *line.way() = way;
+        });
+    }
 }
 
 impl Lines {
@@ -93,14 +154,20 @@ impl Lines {
             credentials,
             book,
             protocol,
-            channels: Mutex::default(),
+            lines: Mutex::default(),
         }))
     }
 
     /// Lets go of the lines to a node that has left.
     pub fn hang_up(&self, node: u64) {
-        let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        channels.retain(|(to, _), _| *to != node);
+        self.known().retain(|(to, _), _| *to != node);
+    }
+
+    /// Whether short messages to a node go through an exchange now, rather than by a call each.
+    #[must_use]
+    pub fn exchanges_with(&self, node: u64) -> bool {
+        let line = self.known().get(&(node, false)).cloned();
+        line.is_some_and(|line| line.exchange().is_some())
     }
 
     /// Asks whichever node of the cluster is at an address: for a node that joins.
@@ -116,18 +183,55 @@ impl Lines {
             target: Target::Address(address.to_owned()),
         };
         let way = (0, errand, ShardId::MAP, self.0.protocol);
-        ask(channel(dial), way, body, within).await
+        let answered = call(channel(dial), way, body, within).await;
+        answered.map(|(answer, _)| answer)
     }
 
-    fn channel(&self, node: u64, is_bulk: bool) -> Channel {
-        let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
+    fn known(&self) -> MutexGuard<'_, BTreeMap<(u64, bool), Arc<Line>>> {
+        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn line(&self, node: u64, is_bulk: bool) -> Arc<Line> {
         let dial = || {
-            channel(Dial {
+            let dial = Dial {
                 credentials: self.0.credentials.clone(),
                 target: Target::Node(node, self.0.book.clone()),
+            };
+            Arc::new(Line {
+                channel: channel(dial),
+                exchange: Mutex::new(Way::Called),
             })
         };
-        channels.entry((node, is_bulk)).or_insert_with(dial).clone()
+        self.known().entry((node, is_bulk)).or_insert_with(dial).clone()
+    }
+
+    /// Sends a message by the way that is open for it.
+    async fn ask(
+        &self,
+        line: Arc<Line>,
+        way: (u64, Errand, ShardId, u32),
+        body: Bytes,
+        within: Duration,
+    ) -> Result<Bytes, Undelivered> {
+        let (to, errand, shard, protocol) = way;
+        let may_be_exchanged = exchange::carries(errand, &body);
+        if may_be_exchanged && let Some(exchange) = line.exchange() {
+            let asked = exchange.ask(errand, shard, body.clone(), within);
+            match tokio::time::timeout(within, asked).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Err(_) => return Err(Undelivered::Late { to, within }),
+                Ok(Err(Unanswered::Never(reason))) => return Err(Undelivered::Refused { to, reason }),
+                Ok(Err(Unanswered::NotNow(detail))) => return Err(unreachable(to, detail)),
+                Ok(Err(Unanswered::Ended(status))) => return Err(unreachable(to, chain(&*status))),
+                // It ended a moment ago: the node is called.
+                Ok(Err(Unanswered::Unsent)) => {}
+            }
+        }
+        let (answer, offers) = call(line.channel.clone(), way, body, within).await?;
+        if may_be_exchanged && offers {
+            line.begin(protocol);
+        }
+        Ok(answer)
     }
 }
 
@@ -157,18 +261,27 @@ impl Courier for Lines {
         // A channel is made within the runtime that will drive it.
         Box::pin(async move {
             let way = (to, errand, shard, lines.0.protocol);
-            ask(lines.channel(to, is_bulk), way, body, within).await
+            lines.ask(lines.line(to, is_bulk), way, body, within).await
         })
     }
 }
 
-/// Sends a message: to whom, what for, about which shard, in which protocol.
-async fn ask(
+fn unreachable(to: u64, detail: String) -> Undelivered {
+    Undelivered::Unreachable {
+        to,
+        detail,
+        is_unsent: false,
+    }
+}
+
+/// Sends a message by a call: to whom, what for, about which shard, in which protocol. Answers also whether the node
+/// offers exchanges.
+async fn call(
     channel: Channel,
     (to, errand, shard, protocol): (u64, Errand, ShardId, u32),
     body: Bytes,
     within: Duration,
-) -> Result<Bytes, Undelivered> {
+) -> Result<(Bytes, bool), Undelivered> {
     if body.len() > MESSAGE_MAX {
         let reason = format!("a message of {} bytes is too long to be sent", body.len());
         return Err(Undelivered::Refused { to, reason });
@@ -189,7 +302,10 @@ async fn ask(
         grpc.unary(request, path, AsBytes).await
     };
     match tokio::time::timeout(within, asked).await {
-        Ok(Ok(answer)) => Ok(answer.into_inner()),
+        Ok(Ok(answer)) => {
+            let offers = exchange::is_offered(answer.metadata());
+            Ok((answer.into_inner(), offers))
+        }
         Ok(Err(status)) => Err(match status.code() {
             Code::DeadlineExceeded | Code::Cancelled => Undelivered::Late { to, within },
             Code::FailedPrecondition

@@ -23,13 +23,14 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
-use tonic::{Status, body::Body, server};
+use tonic::{Status, body::Body, metadata::MetadataMap, server};
 use tower_service::Service;
 
 use super::{
     Credentials, MESSAGE_MAX, PROTOCOL, PROTOCOL_HEADER, PeerName, SHARD_HEADER,
-    codec::{AsBytes, errand_of},
+    codec::{AsBytes, AsMessages, EXCHANGE, errand_of},
     counted::Counted,
+    exchange::{self, Exchanging},
 };
 use crate::{Boxed, Errand, ShardId};
 
@@ -229,14 +230,22 @@ impl Taking {
     }
 
     async fn serve(&self, stream: tokio_rustls::server::TlsStream<Counted>, peer: PeerName) {
-        let answers = self.answers.clone();
+        let (answers, most) = (self.answers.clone(), self.limits.streams as usize);
         let service = service_fn(move |request: Request<Incoming>| {
-            let asked = Asked {
-                answers: answers.clone(),
-                peer: peer.clone(),
-                errand: errand_of(request.uri().path()),
-            };
+            let (answers, peer) = (answers.clone(), peer.clone());
             async move {
+                if request.uri().path() == EXCHANGE {
+                    let mut grpc = server::Grpc::new(AsMessages::new())
+                        .max_decoding_message_size(MESSAGE_MAX)
+                        .max_encoding_message_size(MESSAGE_MAX);
+                    let exchanging = Exchanging { answers, peer, most };
+                    return Ok(grpc.streaming(exchanging, request).await);
+                }
+                let asked = Asked {
+                    answers,
+                    peer,
+                    errand: errand_of(request.uri().path()),
+                };
                 let mut grpc = server::Grpc::new(AsBytes)
                     .max_decoding_message_size(MESSAGE_MAX)
                     .max_encoding_message_size(MESSAGE_MAX);
@@ -261,6 +270,21 @@ impl Taking {
     }
 }
 
+fn number(headers: &MetadataMap, name: &str) -> Option<u32> {
+    headers.get(name)?.to_str().ok()?.parse().ok()
+}
+
+/// Refuses a sender that speaks another protocol.
+pub(super) fn protocol_of(headers: &MetadataMap) -> Result<(), Status> {
+    match number(headers, PROTOCOL_HEADER) {
+        Some(PROTOCOL) => Ok(()),
+        Some(other) => Err(Status::failed_precondition(format!(
+            "protocol {other} is not spoken here, but {PROTOCOL} (upgrade the older node)"
+        ))),
+        None => Err(Status::invalid_argument("a message without a protocol")),
+    }
+}
+
 /// One message.
 struct Asked {
     answers: Arc<dyn Answers>,
@@ -280,25 +304,17 @@ impl Service<tonic::Request<Bytes>> for Asked {
     fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
         let (answers, peer, errand) = (self.answers.clone(), self.peer.clone(), self.errand);
         Box::pin(async move {
-            let number = |name| {
-                let value = request.metadata().get(name)?.to_str().ok()?;
-                value.parse::<u32>().ok()
-            };
-            match number(PROTOCOL_HEADER) {
-                Some(PROTOCOL) => {}
-                Some(other) => {
-                    return Err(Status::failed_precondition(format!(
-                        "protocol {other} is not spoken here, but {PROTOCOL} (upgrade the older node)"
-                    )));
-                }
-                None => return Err(Status::invalid_argument("a message without a protocol")),
-            }
+            protocol_of(request.metadata())?;
             let errand = errand.ok_or_else(|| Status::unimplemented("an errand that is not known here"))?;
-            let shard = number(SHARD_HEADER).and_then(|shard| u16::try_from(shard).ok());
+            let shard = number(request.metadata(), SHARD_HEADER).and_then(|shard| u16::try_from(shard).ok());
             let shard = shard.ok_or_else(|| Status::invalid_argument("a message without a shard"))?;
             let answer = answers.answer(peer, errand, ShardId::new(shard), request.into_inner());
             match answer.await {
-                Ok(answer) => Ok(tonic::Response::new(answer)),
+                Ok(answer) => {
+                    let mut response = tonic::Response::new(answer);
+                    exchange::offer(response.metadata_mut());
+                    Ok(response)
+                }
                 Err(Refusal::Never(reason)) => Err(Status::failed_precondition(reason)),
                 Err(Refusal::NotNow(reason)) => Err(Status::unavailable(reason)),
             }

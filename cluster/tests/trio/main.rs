@@ -4,6 +4,7 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
+mod exchange;
 mod node;
 mod port;
 mod stories;
