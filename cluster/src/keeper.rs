@@ -390,8 +390,7 @@ impl Keeper {
             loop {
                 let map = seen.borrow_and_update().clone();
                 if !map.members.is_empty() {
-                    keeper.0.publish.send_replace(map);
-                    keeper.0.wake.notify_one();
+                    keeper.take_map(map);
                 }
                 if seen.changed().await.is_err() {
                     return;

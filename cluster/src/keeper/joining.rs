@@ -3,7 +3,11 @@
 //! Promises: a node that does not fit (another cluster, a number that is taken, a protocol that is not spoken) is told
 //! why; joining twice is joining once.
 
-use std::{io, sync::PoisonError, time::Duration};
+use std::{
+    io,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use prost::Message;
@@ -173,7 +177,7 @@ impl Keeper {
                 continue;
             }
             let map = ClusterMap::decode(&welcome.map).map_err(|error| refused(error.to_string()))?;
-            self.take_map(map.clone());
+            self.take_map(map.clone().into());
             return Ok(Welcome { map });
         }
         let nobody = || JoinError::Refused {
@@ -183,12 +187,13 @@ impl Keeper {
         Err(silent.unwrap_or_else(nobody))
     }
 
-    /// Takes up a map that came by another way than its group.
-    fn take_map(&self, map: ClusterMap) {
+    /// Takes up a map from its group here or from another node, if it is newer: a replica of the map's group that follows
+    /// late tells what was so long ago.
+    pub(super) fn take_map(&self, map: Arc<ClusterMap>) {
         let is_newer = self.0.publish.send_if_modified(|known| {
             let is_newer = map.seq > known.seq;
             if is_newer {
-                *known = map.clone().into();
+                known.clone_from(&map);
             }
             is_newer
         });
@@ -198,10 +203,13 @@ impl Keeper {
     }
 
     /// Greets the other members that are known: the map here may be older than what was decided without this node.
-    pub async fn ask_around(&self) {
+    /// Answers whether a majority of them, with this node, knows of nothing newer than the map is now.
+    pub async fn ask_around(&self) -> bool {
         let map = self.map().borrow().clone();
         let others = map.members.keys().filter(|node| **node != self.0.member.node);
-        futures_util::future::join_all(others.map(|node| self.greet(*node))).await;
+        let greeted = futures_util::future::join_all(others.map(|node| self.greet(*node))).await;
+        let answered = greeted.iter().filter(|answered| **answered).count();
+        2 * (answered + 1) > map.members.len()
     }
 
     /// Whether a node lives; learns its map if that is newer.
@@ -231,7 +239,7 @@ impl Keeper {
         }
         match welcome.and_then(|welcome| Ok((ClusterMap::decode(&welcome.map)?, welcome.owned))) {
             Ok((map, owned)) => {
-                self.take_map(map);
+                self.take_map(map.into());
                 for OwnedRow {
                     shard,
                     epoch,

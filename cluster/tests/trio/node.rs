@@ -261,6 +261,10 @@ impl Node {
         self.port.as_ref().expect("it is on").refused()
     }
 
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.as_ref().expect("it runs").spawn(work);
+    }
+
     pub(crate) fn join(&self, other: &Self) {
         let address = other.address().to_string();
         let joined = self.keeper.join(&self.lines, &address, Duration::from_secs(5));

@@ -326,6 +326,51 @@ fn a_single_node_with_data_grows_to_three_and_five_and_shrinks_to_three() {
 }
 
 #[test]
+fn who_was_let_go_of_meanwhile_learns_it_from_a_majority_and_not_from_its_own_map() {
+    let site = Site::new();
+    let mut nodes = trio(&site);
+    let at = nodes.iter().position(|node| node.number == 3).expect("node 3");
+    drop(nodes.remove(at));
+    let draining = Change::Stand(Standing {
+        node: 3,
+        state: MemberState::Draining as i32,
+    });
+    for change in [draining, Change::Leave(3)] {
+        until("it is let go of", || {
+            let keeper = &owner(&nodes, ShardId::MAP.get()).keeper;
+            nodes[0].run(keeper.change_map(change.clone())).is_ok()
+        });
+    }
+    let node = site.node(3);
+    // Its own map is of before, and the addresses of the others may not be known yet.
+    until("it is certain", || node.run(node.keeper.ask_around()));
+    assert!(!node.keeper.map().borrow().members.contains_key(&3));
+    // Its own replica of the map's group is behind what it has learned: the map here never goes back, or replicas that
+    // it has just been given would be let go of again.
+    let (mut map, seqs) = (node.keeper.map(), Arc::new(Mutex::new(Vec::new())));
+    let seen = seqs.clone();
+    node.spawn(async move {
+        loop {
+            seen.lock().expect("seqs").push(map.borrow_and_update().seq);
+            if map.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    node.join(&nodes[0]);
+    nodes.push(node);
+    until("it keeps all shards again", || kept_by(&nodes, &[1, 2, 3]));
+    let seqs = seqs.lock().expect("seqs").clone();
+    assert!(seqs.is_sorted(), "{seqs:?}");
+    let node = nodes.pop().expect("node 3");
+    drop(nodes);
+    assert!(
+        !node.run(node.keeper.ask_around()),
+        "with nobody to ask nothing is certain"
+    );
+}
+
+#[test]
 fn a_batch_comes_to_the_owner_by_another_node() {
     let site = Site::new();
     let nodes = trio(&site);

@@ -224,8 +224,8 @@ impl Cluster {
         let mut rounds = 0_u32;
         loop {
             if was_member {
-                // It may have been let go since.
-                self.keeper.ask_around().await;
+                // It may have been let go of since, and its map be of before.
+                let is_certain = self.keeper.ask_around().await;
                 let map = self.keeper.map().borrow().clone();
                 let others = map.members.values().filter(|member| member.node != self.node);
                 asked.extend(others.map(|member| member.address.clone()));
@@ -235,7 +235,7 @@ impl Cluster {
                 let is_known = own.is_some_and(|own| {
                     own.address == self.settings.advertise && own.state() == MemberState::Up
                 });
-                if is_known || (asked.is_empty() && map.seq.get() > 0) {
+                if (is_known && is_certain) || (asked.is_empty() && map.seq.get() > 0) {
                     return Ok(());
                 }
             }
