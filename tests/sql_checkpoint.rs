@@ -171,6 +171,57 @@ fn a_row_that_is_refused_is_set_aside_and_holds_up_nothing() {
     assert_eq!(told, 1);
     let written = std::fs::read_dir(plant.data().join("checkpoint/dead-letters")).expect("a folder");
     assert_eq!(written.count(), 1);
+    // The fault is there still: nothing changes, and that is said.
+    let said = plant.snowflake(&["resend"]);
+    assert_eq!(said.status, 1, "{}{}", said.out, said.err);
+    assert!(
+        said.out
+            .contains("of 1 rows 0 there already, 0 sent, 1 refused again")
+            && said.err.contains("1 rows were refused again"),
+        "{}{}",
+        said.out,
+        said.err
+    );
+    warehouse.set_faults(&json!({}));
+    let dry = plant.snowflake(&["resend", "--dry-run"]);
+    assert!(dry.out.contains("1 would be sent"), "{}{}", dry.out, dry.err);
+    assert_eq!(look(&warehouse, IN_A_REQUEST), expected);
+    // It is mended, and an answer that is lost doubles nothing.
+    warehouse.set_faults(&json!({"lost_answer": 0.5}));
+    plant.snowflake(&["resend"]);
+    warehouse.set_faults(&json!({}));
+    let said = plant.snowflake(&["resend"]);
+    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+    assert_eq!(
+        look(&warehouse, IN_A_REQUEST),
+        Found {
+            rows: rows_of(IN_A_REQUEST),
+            missing: 0,
+            doubled: 0,
+        }
+    );
+    let said = plant.snowflake(&["resend"]);
+    assert!(
+        said.status == 0 && said.out.contains("no refused rows are kept"),
+        "{}",
+        said.out
+    );
+    // Nor does it double what is sent again by mistake.
+    let letters = plant.data().join("checkpoint/dead-letters");
+    for entry in std::fs::read_dir(letters.join("resent")).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        std::fs::copy(&path, letters.join(path.file_name().expect("a name"))).expect("copied");
+    }
+    let said = plant.snowflake(&["resend"]);
+    assert!(
+        said.out.contains("of 1 rows 1 there already, 0 sent"),
+        "{}{}",
+        said.out,
+        said.err
+    );
+    let url = format!("http://127.0.0.1:{}", node.http);
+    let said = plant.snowflake(&["reconcile", "--fresh", "--url", &url]);
+    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
 }
 
 #[test]

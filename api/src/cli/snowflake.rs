@@ -1,9 +1,10 @@
 //! `gemba snowflake`: the warehouse's own side as numbered SQL files, applied to it, where the streams into it stand, and
-//! whether it has what was accepted.
+//! whether it has what was accepted, what it refused.
 
 mod migrate;
 mod reconcile;
 mod render;
+mod resend;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -39,6 +40,9 @@ enum SnowflakeCommand {
     /// Whether the warehouse has what was accepted: each row once, no other, and the same
     #[command(after_help = "Example: gemba snowflake reconcile --config gemba.toml --tenant acme")]
     Reconcile(reconcile::ReconcileArgs),
+    /// Sends rows again that the warehouse refused, when what it refused them for is mended
+    #[command(after_help = "Example: gemba snowflake resend --config gemba.toml --dry-run")]
+    Resend(resend::ResendArgs),
 }
 
 /// Who asks the warehouse.
@@ -104,6 +108,7 @@ pub(super) fn run(args: &SnowflakeArgs) -> anyhow::Result<()> {
         }
         SnowflakeCommand::Status(args) => status(args),
         SnowflakeCommand::Reconcile(args) => reconcile::run(args),
+        SnowflakeCommand::Resend(args) => resend::run(args),
     }
 }
 

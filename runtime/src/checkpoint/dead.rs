@@ -16,6 +16,8 @@ use super::{
 };
 use crate::history::replace;
 
+/// Where they are, in the checkpoint's folder.
+pub(super) const FOLDER: &str = "dead-letters";
 /// Bytes after which no more rows in question are written down.
 const BYTES_MAX: usize = 16 << 20;
 

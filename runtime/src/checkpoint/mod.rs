@@ -16,6 +16,7 @@ mod lane;
 mod metric_names;
 mod place;
 mod reconcile;
+mod resend;
 mod rows;
 mod settings;
 mod source;
@@ -41,6 +42,7 @@ pub(crate) use self::{
 use self::{breaker::Breaker, client::Client, metric_names as names, place::Place, sql::SqlLane};
 pub use self::{
     reconcile::{Compared, ReconcileError, Reconciliation},
+    resend::{RefusedAgain, ResendError, Resent, resend},
     rows::Table,
     settings::{Secret, SnowflakeSettings},
     view::{ChannelState, ChannelView},

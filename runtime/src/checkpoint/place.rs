@@ -11,7 +11,7 @@ use std::{
 use gemba_twins::id::TenantId;
 use serde::{Deserialize, Serialize};
 
-use super::rows::Table;
+use super::{dead::FOLDER, rows::Table};
 use crate::history::{FileError, replace};
 
 /// A channel's place.
@@ -43,7 +43,7 @@ impl Place {
 
     /// Where rows of these seqs that the server refused are written down.
     pub(super) fn dead_letters(&self, root: &Path, first: u64, last: u64) -> PathBuf {
-        root.join("dead-letters")
+        root.join(FOLDER)
             .join(format!("{}.{first:020}-{last:020}.ndjson", self.file_stem()))
     }
 }

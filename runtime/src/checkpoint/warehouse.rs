@@ -23,6 +23,18 @@ pub enum WarehouseError {
     Unanswered(String),
 }
 
+impl From<Fault> for WarehouseError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Refused(says) => Self::Refused(says),
+            Fault::Busy(says) | Fault::Unknown(says) | Fault::Stale(says) | Fault::Reopen(says) => {
+                Self::Unanswered(says)
+            }
+            Fault::Uncommitted | Fault::Closed(_) => Self::Unanswered(String::new()),
+        }
+    }
+}
+
 /// A session of the warehouse.
 pub struct Warehouse {
     session: Session,
@@ -40,13 +52,7 @@ impl Warehouse {
 
     /// Runs a statement; its rows, each value as a text where it was asked for as one.
     pub fn run(&self, statement: &str) -> Result<Vec<Vec<Option<String>>>, WarehouseError> {
-        self.session.run(statement).map_err(|fault| match fault {
-            Fault::Refused(says) => WarehouseError::Refused(says),
-            Fault::Busy(says) | Fault::Unknown(says) | Fault::Stale(says) | Fault::Reopen(says) => {
-                WarehouseError::Unanswered(says)
-            }
-            Fault::Uncommitted | Fault::Closed(_) => WarehouseError::Unanswered(String::new()),
-        })
+        Ok(self.session.run(statement)?)
     }
 
     /// Ends the session.

@@ -10,8 +10,8 @@ use super::statement::{Holds, ntz, quoted};
 use crate::checkpoint::{client::Fault, place::Place, rows::Table};
 
 /// The statement that inserts events' rows, a line of JSON each; `None` without lines.
-pub(super) fn insert_of(place: &Place, schema: &str, lines: &[u8]) -> Result<Option<String>, Fault> {
-    let columns: &[(&str, Holds)] = match place.table {
+pub(crate) fn insert_of(table: Table, schema: &str, lines: &[u8]) -> Result<Option<String>, Fault> {
+    let columns: &[(&str, Holds)] = match table {
         Table::Readings => &READING,
         Table::Scans => &SCAN,
         Table::Twins => return Ok(None),
@@ -28,7 +28,7 @@ pub(super) fn insert_of(place: &Place, schema: &str, lines: &[u8]) -> Result<Opt
         .collect();
     Ok(Some(format!(
         "INSERT INTO {schema}.{} ({})\nSELECT {}\nFROM (SELECT PARSE_JSON(COLUMN1) AS R FROM VALUES\n{})",
-        place.table.name(),
+        table.name(),
         names.join(", "),
         read.join(", "),
         values.join(",\n")
@@ -109,20 +109,13 @@ static SCAN: [(&str, Holds); 15] = [
 
 #[cfg(test)]
 mod tests {
-    use gemba_twins::id::TenantId;
-
     use super::*;
 
     #[test]
     fn lines_become_rows_by_their_names() {
-        let place = Place {
-            tenant: TenantId::parse("acme").expect("a tenant"),
-            shard: 1,
-            table: Table::Scans,
-        };
-        assert_eq!(insert_of(&place, "DB.S", b""), Ok(None));
+        assert_eq!(insert_of(Table::Scans, "DB.S", b""), Ok(None));
         let lines = b"{\"JOB_ID\":\"j'1\"}\n{\"JOB_ID\":\"a\\\\b\"}\n";
-        let statement = insert_of(&place, "DB.S", lines)
+        let statement = insert_of(Table::Scans, "DB.S", lines)
             .expect("lines")
             .expect("a statement");
         assert!(statement.starts_with("INSERT INTO DB.S.JOB_TRACKING (TENANT_ID, SHARD, SEQ, JOB_ID, "));

@@ -274,7 +274,7 @@ impl SqlLane {
             self.show(ChannelState::Running, None);
             return Ok(None);
         }
-        let statement = insert_of(&self.place, &shared.settings.sql_schema(), &batch.bytes)?;
+        let statement = insert_of(self.place.table, &shared.settings.sql_schema(), &batch.bytes)?;
         let done = self.commit(shared, batch.read, &mut |session| {
             let Some(statement) = &statement else {
                 return Ok(Written::default());
@@ -414,6 +414,6 @@ impl SqlLane {
 }
 
 /// Whether an error is about a value of a row: those of 100000 and above are, e.g. 100078 for a text that is too long.
-fn is_of_a_row(says: &str) -> bool {
+pub(crate) fn is_of_a_row(says: &str) -> bool {
     says.starts_with("100") && says.bytes().take(6).all(|byte| byte.is_ascii_digit())
 }

@@ -22,7 +22,8 @@ use snowflake_api::{
 
 use self::shim::{Shim, Way};
 pub(crate) use self::{
-    lane::SqlLane,
+    events::insert_of,
+    lane::{SqlLane, is_of_a_row},
     statement::{ntz, quoted},
     twins::{LEVELS, TwinNow, TwinReader, Wanted},
 };
