@@ -5,6 +5,7 @@
 mod support;
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use std::{
     },
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{
     Node,
     cluster::{hashes, seats, wait_until_settled},
@@ -110,6 +111,31 @@ fn who_does_not_belong_to_the_cluster_is_told_why() {
     assert!(said.err.contains("cluster \"plant\""), "{}", said.err);
 }
 
+/// Bytes that a node has received from others.
+fn received(node: &Node) -> u64 {
+    let (_, metrics) = request(node.http, "GET", "/metrics", &[], b"");
+    let text = String::from_utf8_lossy(&metrics).into_owned();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("cluster_received_bytes_total "));
+    line.and_then(|value| value.parse().ok())
+        .expect("the node counts what it receives")
+}
+
+/// Which node keeps a copy of which shard of twins.
+fn copies(view: &Value) -> BTreeSet<(String, u64)> {
+    let shards = view["shards"].as_array().expect("shards").iter();
+    shards
+        .filter_map(|shard| Some((shard["shard"].as_str()?, shard["members"].as_array()?)))
+        .filter(|(shard, _)| shard.parse::<u16>().is_ok())
+        .flat_map(|(shard, members)| {
+            members
+                .iter()
+                .map(move |node| (shard.to_owned(), node.as_u64().expect("a node")))
+        })
+        .collect()
+}
+
 #[test]
 fn a_cluster_grows_and_shrinks_while_messages_come_in() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -142,18 +168,27 @@ fn a_cluster_grows_and_shrinks_while_messages_come_in() {
     for seat in &seats[1..3] {
         nodes.push(seat.start());
     }
-    wait_until_settled(&nodes[0], 3);
+    let three = copies(&wait_until_settled(&nodes[0], 3));
     for seat in &seats[3..] {
         nodes.push(seat.start());
     }
-    wait_until_settled(&nodes[0], 5);
+    let five = copies(&wait_until_settled(&nodes[0], 5));
+    let came: Vec<u64> = nodes[3..].iter().map(received).collect();
     for number in [5, 4] {
         let url = format!("http://127.0.0.1:{http}");
         let drained = gemba(&["drain", &number.to_string(), "--url", &url]);
         assert_eq!(drained.status, 0, "{} {}", drained.out, drained.err);
         assert!(nodes.pop().expect("the last one").stop());
     }
-    wait_until_settled(&nodes[0], 3);
+    let again_three = copies(&wait_until_settled(&nodes[0], 3));
+    // Five copies are wanted: every shard goes to both new nodes, and none moves when these leave.
+    let out = five.difference(&three).count();
+    let back = again_three.difference(&five).count();
+    println!(
+        "{out} copies moved from three nodes to five (32 at least), which received {came:?} bytes, with all that came in \
+         meanwhile; {back} moved when they left (0 at least)"
+    );
+    assert_eq!((three.len(), out, back, again_three.len()), (48, 32, 0, 48));
     over.store(true, Ordering::Release);
     let (sent, again) = sender.join().expect("the sender");
     println!("{sent} messages, {again} sent again after a 503");
