@@ -135,7 +135,7 @@ fn answers_go_to_whoever_asked_in_whatever_order_they_come() {
 #[test]
 fn who_is_slow_holds_up_nobody_and_is_let_go_of() {
     let pair = Pair::new();
-    let slow = pair.send("60000 slow", Duration::from_millis(300));
+    let slow = pair.send("600000 slow", Duration::from_millis(300));
     let slow = pair.runtime.spawn(slow);
     until("it is under way", || {
         pair.parrot.under_way.load(Ordering::Acquire) > 0
