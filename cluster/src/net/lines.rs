@@ -118,10 +118,13 @@ impl Line {
 
     /// The node offers exchanges: begins one, if there is none.
     fn begin(self: &Arc<Self>, protocol: u32) {
-        if !matches!(*self.way(), Way::Called) {
-            return;
+        {
+            let mut way = self.way();
+            if !matches!(*way, Way::Called) {
+                return;
+            }
+            *way = Way::Beginning;
         }
-        *self.way() = Way::Beginning;
         let line = self.clone();
         tokio::spawn(async move {
             let beginning = Exchange::begin(line.channel.clone(), protocol);

@@ -6,7 +6,8 @@
 
 use std::path::PathBuf;
 
-use serde_json::{json, value::RawValue};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::{
     Shared,
@@ -20,6 +21,31 @@ use crate::history::replace;
 pub(super) const FOLDER: &str = "dead-letters";
 /// Bytes after which no more rows in question are written down.
 const BYTES_MAX: usize = 16 << 20;
+
+/// A row that was refused, or may have been: a line of a file.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Letter {
+    pub(super) seq: u64,
+    pub(super) table: String,
+    pub(super) reason: String,
+    /// How many of the rows in question were refused.
+    pub(super) refused: u64,
+    /// How many rows are in question.
+    pub(super) of: usize,
+    /// All of them were refused.
+    pub(super) certain: bool,
+    /// As it was sent.
+    pub(super) row: Box<RawValue>,
+}
+
+impl Letter {
+    /// Appends it as a line.
+    pub(super) fn push_line(&self, out: &mut String) {
+        // Nothing of it has a form that JSON lacks.
+        out.push_str(&serde_json::to_string(self).unwrap_or_default());
+        out.push('\n');
+    }
+}
 
 /// Writes down the rows after `after`, up to `last`, `refused` of which were refused; answers where.
 pub(super) fn write(
@@ -41,17 +67,19 @@ pub(super) fn write(
         }
         bytes < BYTES_MAX
     })?;
-    let certain = rows.len() as u64 <= refused;
-    let mut text = String::new();
-    for (seq, row) in &rows {
-        // A row is a line of JSON.
-        let row: Option<&RawValue> = serde_json::from_str(row).ok();
-        let line = json!({
-            "seq": seq, "table": place.table.name(), "reason": said, "refused": refused, "of": rows.len(),
-            "certain": certain, "row": row,
-        });
-        text.push_str(&line.to_string());
-        text.push('\n');
+    let (of, mut text) = (rows.len(), String::new());
+    for (seq, row) in rows {
+        let letter = Letter {
+            seq,
+            table: place.table.name().into(),
+            reason: said.into(),
+            refused,
+            of,
+            certain: of as u64 <= refused,
+            // A row is a line of JSON.
+            row: RawValue::from_string(row).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+        };
+        letter.push_line(&mut text);
     }
     let path = place.dead_letters(&shared.root, after + 1, last);
     replace(&path, &text).map_err(|error| error.to_string())?;

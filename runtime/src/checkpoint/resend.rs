@@ -11,11 +11,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::{
-    dead::FOLDER,
+    dead::{FOLDER, Letter},
     rows::Table,
     sql::{insert_of, is_of_a_row, quoted},
     warehouse::{Warehouse, WarehouseError},
@@ -79,18 +78,6 @@ pub struct Resent {
     pub sent: u64,
     /// Those that were refused again.
     pub refused: Vec<RefusedAgain>,
-}
-
-/// A line of a file.
-#[derive(Serialize, Deserialize)]
-struct Letter {
-    seq: u64,
-    table: String,
-    reason: String,
-    refused: u64,
-    of: usize,
-    certain: bool,
-    row: Box<RawValue>,
 }
 
 /// What names a row.
@@ -182,8 +169,7 @@ fn resend_file(
             reason: reason.clone(),
         });
         (letter.reason, letter.refused, letter.of, letter.certain) = (reason, of as u64, of, true);
-        text.push_str(&serde_json::to_string(&letter).unwrap_or_default());
-        text.push('\n');
+        letter.push_line(&mut text);
     }
     replace(path, &text)?;
     Ok(resent)
@@ -292,6 +278,8 @@ impl Sending<'_> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::*;
 
     fn letter(seq: u64, text: &str) -> (Head, Letter) {
